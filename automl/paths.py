@@ -1,0 +1,156 @@
+"""Every file name inside a study folder. No other module joins these strings.
+
+    runs/<study>/
+      study.db  resolved.yaml  manifest.parquet  audit.json  plan.json  driver.lock  search.log
+      pixels/  embeddings/
+      trials/0007/{spec.json, metrics.jsonl, last.safetensors, val_logits.npz, log.txt}
+      model/
+    reports/<study>/{index.html, leaderboard.json, leaderboard.csv, leaderboard.md}
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from automl.errors import OutputError
+
+__all__ = ["StudyFolder", "TrialFolder", "make_folder", "write_atomic"]
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The files that one trial leaves."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "last.safetensors"
+
+    @property
+    def validation_logits(self) -> Path:
+        return self.root / "val_logits.npz"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of one study. `root` is ``runs/<study>``; its last part is the study's name."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    @property
+    def database(self) -> Path:
+        return self.root / "study.db"
+
+    @property
+    def resolved(self) -> Path:
+        return self.root / "resolved.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.parquet"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "audit.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def screening(self) -> Path:
+        return self.root / "screening.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "driver.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "search.log"
+
+    @property
+    def pixels(self) -> Path:
+        return self.root / "pixels"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.root / "embeddings"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def refit(self) -> TrialFolder:
+        return TrialFolder(self.root / "refit")
+
+    def trial(self, number: int) -> TrialFolder:
+        return TrialFolder(self.root / "trials" / f"{number:04d}")
+
+    def report(self, reports: Path) -> Path:
+        """Folder of the leaderboard report below `reports`."""
+        return reports / self.name
+
+
+def make_folder(folder: Path) -> Path:
+    """Create `folder` with its parents.
+
+    Raises:
+        OutputError: It cannot be created or is not writable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another folder or free it"
+        ) from error
+    return folder
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OutputError: The file cannot be written (its message has the path and the bytes wanted).
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {len(data)} bytes to {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
