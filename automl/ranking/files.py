@@ -1,0 +1,96 @@
+"""Reads what a search leaves in a study folder; a file that is missing, torn or of another shape reads as None."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl.paths import StudyFolder, TrialFolder
+from automl.ranking.statistics import Predictions
+
+__all__ = ["load_curve", "load_groups", "load_json", "load_manifest", "load_predictions"]
+
+
+def load_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def load_curve(folder: TrialFolder) -> list[dict[str, float]]:
+    """Return the finite numbers of every epoch in ``metrics.jsonl``, in order of the epochs.
+
+    A torn last line is dropped; of an epoch written twice (a resumed trial) the later line counts.
+    """
+    epochs: dict[float, dict[str, float]] = {}
+    try:
+        lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict) and isinstance(content.get("epoch"), int | float):
+            epochs[content["epoch"]] = {
+                name: float(value)
+                for name, value in content.items()
+                if isinstance(value, int | float) and math.isfinite(value)
+            }
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def load_predictions(folder: TrialFolder, groups: NDArray[np.int64] | None = None) -> Predictions | None:
+    """Return what a trial said about the validation images; `groups` has the group number of every manifest row."""
+    try:
+        with np.load(folder.validation_logits, allow_pickle=False) as kept:
+            logits, targets = np.asarray(kept["logits"]), np.asarray(kept["targets"], dtype=np.int64)
+            rows = np.asarray(kept["rows"] if "rows" in kept else np.arange(len(targets)), dtype=np.int64)
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError):
+        return None
+    except Exception as error:  # zipfile and zlib raise errors of their own kinds on torn files
+        if type(error).__module__ in {"zipfile", "zlib"}:
+            return None
+        raise
+    if logits.ndim != 2 or not len(logits) == len(targets) == len(rows) > 0 or not np.isfinite(logits).all():
+        return None
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        return None
+    known = groups is not None and rows.max() < len(groups)
+    return Predictions(logits, targets, rows, groups[rows] if known and groups is not None else None)
+
+
+def load_manifest(folder: StudyFolder) -> Any:
+    """Return the manifest as a DataFrame (columns path, label, target, split, group), or None."""
+    if not folder.manifest.exists():
+        return None
+    import pandas
+
+    try:
+        return pandas.read_parquet(folder.manifest)
+    except (OSError, ValueError):
+        return None
+
+
+def load_groups(folder: StudyFolder) -> NDArray[np.int64] | None:
+    """Return the group number of every manifest row, ``(N,)``; None where the images have no groups.
+
+    An image without a group in a manifest that has some is a group of its own.
+    """
+    table = load_manifest(folder)
+    if table is None or "group" not in table:
+        return None
+    names = table["group"].fillna("").astype(str).to_numpy()
+    if not (names != "").any():
+        return None
+    alone = np.char.add("\0", np.arange(len(names)).astype(str))
+    return np.asarray(np.unique(np.where(names == "", alone, names.astype(str)), return_inverse=True)[1], np.int64)

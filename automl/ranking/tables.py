@@ -1,0 +1,88 @@
+"""The leaderboard as CSV and Markdown, harmless whatever a class, a parameter or a message is called."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from automl.ranking import words
+from automl.ranking.statistics import METRICS
+
+if TYPE_CHECKING:
+    from automl.ranking.leaderboard import Failure, Leaderboard, Row
+
+__all__ = ["COLUMNS", "spreadsheet_safe", "to_csv", "to_markdown"]
+
+COLUMNS = (
+    *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
+    *("epochs", "max_epochs", "train_seconds", "model_parameters", "trainable_parameters", "latency_ms"),
+    *("peak_memory_mb", "origin", "command", "message"),
+)
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def spreadsheet_safe(value: Any) -> Any:
+    """Return text that a spreadsheet will not run as a formula; numbers stay as they are.
+
+    A leading apostrophe goes before ``= + - @`` (also full-width, also after spaces), tab and line breaks, as
+    https://owasp.org/www-community/attacks/CSV_Injection advises.
+    """
+    risky = isinstance(value, str) and (value.startswith(_FORMULA) or value.lstrip().startswith(_FORMULA))
+    return f"'{value}" if risky else value
+
+
+def to_csv(board: Leaderboard) -> str:
+    """Return one line per trial with a column per parameter and metric; trials without a score last, unranked."""
+    rows: tuple[Row | Failure, ...] = (*board.rows, *board.failures)
+    names = sorted({name for row in rows for name in row.params})
+    header = [*COLUMNS, *(f"param_{name}" for name in names), *(f"metric_{name}" for name in METRICS)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(map(spreadsheet_safe, header))
+    for row in rows:
+        low, high = getattr(row, "ci95", None) or (None, None)
+        metrics = getattr(row, "metrics", {})
+        cells = [{"ci95_low": low, "ci95_high": high}.get(name, getattr(row, name, None)) for name in COLUMNS]
+        cells += [row.params.get(name) for name in names] + [metrics.get(name) for name in METRICS]
+        writer.writerow(map(spreadsheet_safe, cells))
+    return text.getvalue()
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """Return the answer in a sentence, the ranked table, the trials without a score and the rules."""
+    lines = [f"# Leaderboard of {_text(board.study)}", "", _text(" ".join(words.answer(board))), ""]
+    if board.rows:
+        head = f"rank | {words.metric_name(board.metric)} | 95 % interval | trial | backbone | params"
+        lines += [f"| {head} | epochs | training | parameters | latency | |", f"|---:|---:|---|---:{'|---' * 7}|"]
+    for row in board.rows:
+        cells = [
+            f"{row.rank} (tied)" if row.tied_with_best and board.tied else str(row.rank),
+            words.number(board.metric, row.score),
+            words.bounds(board.metric, row.ci95),
+            str(row.trial),
+            row.backbone,
+            ", ".join(words.describe(row.params)),
+            str(row.epochs),
+            words.duration(row.train_seconds),
+            words.integer(row.model_parameters),
+            words.milliseconds(row.latency_ms),
+            row.label,
+        ]
+        lines.append(f"| {' | '.join(map(_text, cells))} |")
+    if board.failures:
+        lines += ["", "Trials without a score:", ""]
+    for failed in board.failures:
+        message = f": {failed.message}" if failed.message else ""
+        lines.append(f"- trial {failed.trial}, {_text(failed.backbone)}, {_text(failed.reason + message)}")
+    lines += ["", "How it is ranked:", "", *(f"- {_text(rule)}" for rule in board.rules)]
+    if board.notes:
+        lines += ["", "Notes:", "", *(f"- {_text(note)}" for note in board.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _text(text: str) -> str:
+    """Text of one table cell, without markup of its own."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

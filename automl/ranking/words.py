@@ -1,0 +1,164 @@
+"""Numbers and sentences of the leaderboard, in the same words wherever a person reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from automl.ranking.leaderboard import Leaderboard, Row
+
+__all__ = [
+    "STOP_REASONS",
+    "answer",
+    "bounds",
+    "count",
+    "describe",
+    "duration",
+    "integer",
+    "metric_name",
+    "milliseconds",
+    "number",
+    "param",
+    "short",
+]
+
+STOP_REASONS = {
+    "budget": "The time budget is spent.",
+    "trials": "The number of trials asked for is reached.",
+    "converged": "No trial had improved on the best for long enough.",
+    "interrupted": "The search was interrupted and can be resumed.",
+    "failures": "Too many trials failed in a row.",
+}
+_NAMES = {"freeze_depth": "freeze", "learning_rate": "lr", "label_smoothing": "smoothing", "batch_size": "batch"}
+_ORDER = ("freeze_depth", "resolution", "learning_rate", "layer_decay", "augmentation", "magnitude")
+
+
+def metric_name(metric: str) -> str:
+    """Return ``macro F1`` for ``macro_f1``."""
+    return metric.replace("_", " ").replace("f1", "F1")
+
+
+def number(metric: str, value: float | None) -> str:
+    """Return a score as a person reads it: ``94.2 %``, or ``0.213`` for the log loss."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3f}" if metric in {"log_loss", "ece"} else f"{100 * value:.1f} %"
+
+
+def bounds(metric: str, limits: tuple[float, float] | None) -> str:
+    """Return an interval: ``93.6 – 97.9 %``."""
+    if limits is None:
+        return "–"
+    low, high = (number(metric, value).removesuffix(" %") for value in limits)
+    return f"{low} – {high}{'' if metric == 'log_loss' else ' %'}"
+
+
+def integer(value: float | None) -> str:
+    """Return ``3.4 M`` for 3400000."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def duration(value: float | None) -> str:
+    """Return seconds as ``45 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
+
+
+def milliseconds(value: float | None) -> str:
+    """Return ``12.3 ms``, or ``123 ms`` from 100 on."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def count(n: int, thing: str, plural: str | None = None) -> str:
+    """Return ``1 trial`` or ``2,000 images``."""
+    return f"{n:,} {thing if n == 1 else plural or thing + 's'}"
+
+
+def short(backbone: str) -> str:
+    """Return a backbone's name without its provider."""
+    return backbone.partition("/")[2] or backbone
+
+
+def param(name: str, value: Any) -> str:
+    """Return one parameter as a person reads it: ``224 px``, ``half frozen``, ``lr 0.0012``."""
+    if name == "freeze_depth" and isinstance(value, int | float):
+        return {0.0: "all layers train", 1.0: "only the head trains"}.get(float(value), f"{100 * value:.0f} % frozen")
+    if name == "resolution":
+        return f"{value} px"
+    if isinstance(value, float):
+        value = f"{value:.2g}" if 0 < abs(value) < 1 else f"{value:g}"
+    if name == "optimizer":
+        return str(value)
+    if name == "augmentation":
+        return f"{'no' if value in (None, 'none') else value} augmentation"
+    return f"{_NAMES.get(name, name.replace('_', ' '))} {'off' if value is None else value}"
+
+
+def describe(params: Mapping[str, Any]) -> list[str]:
+    """Return all parameters in words, those that matter most first."""
+    known = [name for name in _ORDER if name in params]
+    if params.get("augmentation") != "rand":
+        known = [name for name in known if name != "magnitude"]
+    rest = sorted(name for name in params if name not in _ORDER and name != "backbone")
+    return [param(name, params[name]) for name in known + rest]
+
+
+def answer(board: Leaderboard) -> list[str]:
+    """Return the outcome of the search in plain sentences."""
+    best = board.best
+    if best is None:
+        failed = f" {count(len(board.failures), 'trial')} ended without a score." if board.failures else ""
+        return [f"No trial has a score yet.{failed}"]
+    images = f" on {count(board.validation_images, 'validation image')}" if board.validation_images else ""
+    sentences = [
+        f"{short(best.backbone)} (trial {best.trial}) leads with {number(board.metric, best.score)} "
+        f"{metric_name(board.metric)}{images}"
+        + (f", 95 % interval {bounds(board.metric, best.ci95)}." if best.ci95 else "; no interval.")
+    ]
+    if best.state == "PRUNED":
+        sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
+    elif best.ci95:
+        sentences.append(_ties(board))
+    test = test_score(board)
+    if test is not None:
+        sentences.append(f"Retrained in full, it scored {number(board.metric, test)} on the test images.")
+    elif board.refit is None:
+        sentences.append("It has not been retrained in full yet, so no test score is known.")
+    return sentences
+
+
+def test_score(board: Leaderboard) -> float | None:
+    """Return the refit's score on the test images, None before the refit."""
+    value = ((board.refit or {}).get("test") or {}).get(board.metric)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _ties(board: Leaderboard) -> str:
+    compared = [row for row in board.rows[1:] if row.behind_best_ci95 is not None]
+    tied: tuple[Row, ...] = board.tied
+    if not compared:
+        return "No other finished trial could be compared with it."
+    if not tied:
+        return f"All {count(len(compared), 'other finished trial')} are behind it by more than chance explains."
+    verb = "is" if len(tied) == 1 else "are"
+    return (
+        f"{count(len(tied), 'other finished trial')} of {len(compared)} {verb} tied with it: "
+        "on these images they cannot be told apart."
+    )
