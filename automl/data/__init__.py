@@ -145,7 +145,7 @@ def prepare(
     quarantined += conflicting
     rows = rows.sort_values(_ORDER, ignore_index=True)
     facts, warnings = summarise(rows, duplicates)
-    classes = sorted(set(found.rows["label"]))
+    classes = sorted({*found.rows["label"], *(entry["label"] for entry in found.quarantined if entry["label"])})
     rows["split"], origins, notes = assign_splits(
         rows, classes, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction
     )

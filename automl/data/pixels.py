@@ -70,7 +70,7 @@ class _File:
         header = _header((self.rows, self.variant.resolution, self.variant.resolution, 3))
         self.offset = len(header)
         size = self.offset + self.rows * self.row_bytes
-        with self._disk_errors(size):
+        with self._disk_errors():
             self.descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666)
             same = os.fstat(self.descriptor).st_size == size and os.pread(self.descriptor, len(header), 0) == header
             self.done = self._read_progress() if same else 0
@@ -81,19 +81,19 @@ class _File:
                 self._write(header, 0)
 
     def write(self, row: int, pixels: npt.NDArray[np.uint8]) -> None:
-        with self._disk_errors(self.rows * self.row_bytes):
+        with self._disk_errors():
             self._write(pixels.tobytes(), self.offset + row * self.row_bytes)
 
     def sync(self, done: int) -> None:
         if done > self.done:
-            with self._disk_errors(self.rows * self.row_bytes):
+            with self._disk_errors():
                 os.fsync(self.descriptor)
             write_atomic(self.progress, str(done))
             self.done = done
 
     def finish(self) -> None:
         self.close()
-        with self._disk_errors(self.rows * self.row_bytes):
+        with self._disk_errors():
             os.replace(self.part, self.path)
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
@@ -120,12 +120,13 @@ class _File:
             return 0
 
     @contextlib.contextmanager
-    def _disk_errors(self, wanted: int) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise OutputError(
-                f"cannot write the pixel cache {self.path} ({wanted} bytes wanted): {error.strerror or error}; "
+                f"cannot write the pixel cache {self.path} ({self.offset + self.rows * self.row_bytes} bytes wanted): "
+                f"{error.strerror or error}; "
                 "free space, choose another folder, or search fewer resolutions"
             ) from error
 

@@ -6,9 +6,9 @@ from, and every class gets at least one image on each side.
 
 from __future__ import annotations
 
-import math
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from automl.errors import DataError, UsageError
 
 __all__ = ["assign_splits"]
 
-_ATTEMPTS = 20
+_ATTEMPTS = 10
+_TOLERANCE = 0.05
 
 
 def assign_splits(
@@ -141,41 +142,53 @@ def _apportion(quotas: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 def _draw_grouped(
     labels: pd.Series, units: pd.Series, share: float, needed: int, seed: list[int]
 ) -> npt.NDArray[np.bool_]:
-    """Draw whole groups with scikit-learn's StratifiedGroupKFold, until every class is on both sides."""
-    take, folds = _folds(share)
-    folds = min(folds, int(labels.value_counts().max()))
+    """Draw whole groups with scikit-learn's StratifiedGroupKFold, so that every class is on both sides.
+
+    Of the draws tried, the first whose class shares are all within 0.05 of `share` is taken, else the nearest.
+    """
+    totals = labels.value_counts()
+    smallest = int(units.groupby(labels).nunique().min())
     best: tuple[float, npt.NDArray[np.bool_]] | None = None
-    total = labels.value_counts()
-    for state in np.random.SeedSequence(seed).generate_state(_ATTEMPTS):
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(state))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class smaller than the folds; checked below
-            parts = [test for _, test in splitter.split(np.zeros(len(labels)), labels, units)]
+    for take, folds in (_folds(share), (max(1, round(share * smallest)), smallest)):
+        for state in np.random.SeedSequence(seed).generate_state(_ATTEMPTS):
+            for chosen in _fold_unions(labels, units, take, folds, int(state)):
+                inside = units[chosen].groupby(labels[chosen]).nunique().reindex(totals.index, fill_value=0)
+                outside = units[~chosen].groupby(labels[~chosen]).nunique().reindex(totals.index, fill_value=0)
+                if (inside < 1).any() or (outside < needed).any():
+                    continue
+                error = float((labels[chosen].value_counts().reindex(totals.index) / totals - share).abs().max())
+                if best is None or error < best[0]:
+                    best = (error, chosen)
+                if error <= _TOLERANCE:
+                    return chosen
+        if best is not None:
+            return best[1]
+    raise DataError(
+        "no split was found that keeps every group on one side and has every class on each: "
+        "give the splits in the manifest, or use smaller groups"
+    )
+
+
+def _fold_unions(
+    labels: pd.Series, units: pd.Series, take: int, folds: int, state: int
+) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield, as masks, each run of `take` neighbouring folds of one stratified division into `folds`."""
+    folds = min(folds, units.nunique(), int(labels.value_counts().max()))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class smaller than the folds, which the caller checks for
+        parts = [part for _, part in splitter.split(np.zeros(len(labels)), labels, units)]
+    for first in range(folds):
         chosen = np.zeros(len(labels), dtype=bool)
-        chosen[np.concatenate(parts[:take])] = True
-        inside = units[chosen].groupby(labels[chosen]).nunique().reindex(total.index, fill_value=0)
-        outside = units[~chosen].groupby(labels[~chosen]).nunique().reindex(total.index, fill_value=0)
-        if (inside < 1).any() or (outside < needed).any():
-            continue
-        error = float((labels[chosen].value_counts().reindex(total.index) / total - share).abs().max())
-        if best is None or error < best[0]:
-            best = (error, chosen)
-        if error <= 0.05:
-            break
-    if best is None:
-        raise DataError(
-            "no split keeps every group together and has every class on each side: "
-            "give the splits in the manifest, or use smaller groups"
-        )
-    return best[1]
+        chosen[np.concatenate([parts[(first + step) % folds] for step in range(take)])] = True
+        yield chosen
 
 
 def _folds(share: float) -> tuple[int, int]:
     """Return (folds to take, folds) whose quotient is nearest to `share`, with at most ten folds."""
     pairs = [(round(share * folds), folds) for folds in range(2, 11)]
-    return min(
-        (p for p in pairs if 0 < p[0] < p[1]), key=lambda p: (math.fabs(p[0] / p[1] - share), p[1]), default=(1, 10)
-    )
+    usable = [(take, folds) for take, folds in pairs if 0 < take < folds] or [(1, 10)]
+    return min(usable, key=lambda pair: (abs(pair[0] / pair[1] - share), pair[1]))
 
 
 def _listed(labels: list[str]) -> str:
