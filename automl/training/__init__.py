@@ -1,0 +1,26 @@
+"""One fine-tune: augmentation, optimiser, the loop, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+from automl.training.augment import contact_sheet, make_policy
+from automl.training.device import Precision, choose_device, choose_precision, keep_buffers, peak_memory_mb, reset_peak_memory
+from automl.training.evaluate import Normalise, measure, predict_logits, recalibrate
+from automl.training.fine_tune import Epoch, Outcome, fine_tune
+
+__all__ = [
+    "Epoch",
+    "Normalise",
+    "Outcome",
+    "Precision",
+    "choose_device",
+    "choose_precision",
+    "contact_sheet",
+    "fine_tune",
+    "keep_buffers",
+    "make_policy",
+    "measure",
+    "peak_memory_mb",
+    "predict_logits",
+    "recalibrate",
+    "reset_peak_memory",
+]

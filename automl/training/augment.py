@@ -1,0 +1,118 @@
+"""Augmentation policies by name. A policy maps a batch of training images to a batch of the same shape.
+
+    none      nothing
+    light     random crop of 70 to 100 % of the area, horizontal flip
+    affine    rotation up to 20°, shift and zoom up to 0.2, shear up to 0.2, horizontal flip, borders repeated
+    trivial   TrivialAugment: one random operation at a random strength (arXiv 2103.10158)
+    rand      RandAugment: two random operations at strength `magnitude` of 30 (arXiv 1909.13719)
+    augmix    AugMix: a mixture of short chains of operations (arXiv 1912.02781)
+    three     3-Augment: grayscale, solarize or blur, then colour jitter and flip (arXiv 2204.07118)
+
+Randomness is torch's global generator, which `fine_tune` seeds per epoch. Geometry is one batched sampling
+(every image its own matrix), on the device where the images are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms import InterpolationMode, v2
+
+from automl.config import AUGMENTATIONS
+
+__all__ = ["Policy", "contact_sheet", "make_policy"]
+
+Policy = Callable[[Tensor], Tensor]
+
+
+def make_policy(name: str, magnitude: int = 9) -> Policy:
+    """Return the policy `name`: ``(B, 3, H, W) uint8`` → ``(B, 3, H, W) uint8``.
+
+    Raises:
+        ValueError: There is no such policy.
+    """
+    bilinear = InterpolationMode.BILINEAR
+    policies: dict[str, Callable[[], Policy]] = {
+        "none": lambda: lambda images: images,
+        "light": lambda: _light,
+        "affine": lambda: _affine,
+        "trivial": lambda: _each(v2.TrivialAugmentWide(interpolation=bilinear), flip=True),
+        "rand": lambda: _each(v2.RandAugment(magnitude=magnitude, interpolation=bilinear), flip=True),
+        "augmix": lambda: _each(v2.AugMix(interpolation=bilinear), flip=True),
+        "three": lambda: _each(_three(), flip=True),
+    }
+    if name not in policies:
+        raise ValueError(f'unknown augmentation policy "{name}": expected one of {", ".join(AUGMENTATIONS)}')
+    return policies[name]()
+
+
+def contact_sheet(name: str, images: Tensor, *, copies: int = 6, magnitude: int = 9, seed: int = 0) -> Tensor:
+    """Draw `name` on ``(B, 3, H, W) uint8``: one row an image, the original first. Returns ``(3, rows, columns)``."""
+    policy = make_policy(name, magnitude)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        columns = [images, *(policy(images) for _ in range(copies))]
+    return torch.cat([torch.cat(list(column), dim=1) for column in columns], dim=2)
+
+
+def _light(images: Tensor) -> Tensor:
+    count = len(images)
+    area = torch.empty(count).uniform_(0.7, 1.0)
+    ratio = torch.exp(torch.empty(count).uniform_(math.log(3 / 4), math.log(4 / 3)))
+    width = torch.sqrt(area * ratio).clamp(max=1.0)
+    height = torch.sqrt(area / ratio).clamp(max=1.0)
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0] = width * _signs(count)
+    matrix[:, 1, 1] = height
+    matrix[:, 0, 2] = (1 - width) * torch.empty(count).uniform_(-1, 1)
+    matrix[:, 1, 2] = (1 - height) * torch.empty(count).uniform_(-1, 1)
+    return _sample(images, matrix)
+
+
+def _affine(images: Tensor) -> Tensor:
+    count = len(images)
+    angle = torch.empty(count).uniform_(-20, 20).deg2rad()
+    shear = torch.empty(count).uniform_(-0.2, 0.2)
+    zoom_x, zoom_y = torch.empty(2, count).uniform_(0.8, 1.2)
+    matrix = torch.empty(count, 2, 3)
+    matrix[:, 0, 0] = zoom_x * torch.cos(angle) * _signs(count)
+    matrix[:, 0, 1] = -zoom_y * torch.sin(angle + shear)
+    matrix[:, 1, 0] = zoom_x * torch.sin(angle)
+    matrix[:, 1, 1] = zoom_y * torch.cos(angle + shear)
+    matrix[:, :, 2] = torch.empty(count, 2).uniform_(-0.4, 0.4)  # 0.2 of the side, in the grid's -1 … 1
+    return _sample(images, matrix)
+
+
+def _sample(images: Tensor, matrix: Tensor) -> Tensor:
+    """Resample ``(B, 3, H, W) uint8`` at output → input matrices ``(B, 2, 3)``, repeating the border."""
+    grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
+    sampled = functional.grid_sample(
+        images.to(torch.float32), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _signs(count: int) -> Tensor:
+    return torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+
+
+def _three() -> v2.Transform:
+    recolour = v2.RandomChoice([v2.RandomGrayscale(p=1.0), v2.RandomSolarize(128, p=1.0), v2.GaussianBlur(9, (0.1, 2.0))])
+    return v2.Compose([recolour, v2.ColorJitter(0.3, 0.3, 0.3)])
+
+
+def _each(transform: v2.Transform, *, flip: bool) -> Policy:
+    """Apply a torchvision transform to every image by itself: v2 draws one set of parameters per call."""
+
+    def policy(images: Tensor) -> Tensor:
+        drawn: list[Tensor] = [transform(image) for image in images]
+        if flip:
+            mirrored = torch.rand(len(images)) < 0.5
+            drawn = [image.flip(-1) if turn else image for image, turn in zip(drawn, mirrored.tolist(), strict=True)]
+        return torch.stack(drawn)
+
+    return policy

@@ -1,0 +1,88 @@
+"""Checkpoints that a run resumes from bit for bit: tensors as safetensors, the rest as its JSON metadata.
+
+Nothing is pickled. Random state needs no saving: `fine_tune` seeds every epoch from (seed, epoch).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from automl.errors import UsageError
+from automl.paths import write_atomic
+
+__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+
+
+class Progress(NamedTuple):
+    """How far a run is: epochs finished, optimizer steps done, seconds spent training."""
+
+    epoch: int
+    step: int
+    seconds: float
+
+
+def save_checkpoint(
+    path: Path, progress: Progress, *, models: dict[str, nn.Module], optimizer: torch.optim.Optimizer, identity: str
+) -> None:
+    """Write everything that the next epoch depends on, atomically; the previous checkpoint stays until then.
+
+    Args:
+        models: Modules by name (the model, and its moving average where there is one).
+        identity: What the run is; `load_checkpoint` refuses a checkpoint of another one.
+
+    Raises:
+        OutputError: The disk is full or not writable.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, model in models.items():
+        tensors |= {f"{name}.{key}": value for key, value in model.state_dict().items()}
+    numbers: dict[str, Any] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value
+            else:
+                numbers[f"{index}.{key}"] = value
+    metadata = {"progress": json.dumps(progress), "numbers": json.dumps(numbers), "identity": identity}
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    write_atomic(path, safetensors.torch.save(plain, metadata))
+
+
+def load_checkpoint(
+    path: Path, *, models: dict[str, nn.Module], optimizer: torch.optim.Optimizer, identity: str
+) -> Progress:
+    """Restore what `save_checkpoint` wrote into `models` and `optimizer`, in place.
+
+    Raises:
+        UsageError: The file is damaged or belongs to another run.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"cannot read checkpoint {path}: {error}; delete it to start the trial anew") from error
+    if metadata.get("identity") != identity:
+        raise UsageError(f"checkpoint {path} belongs to another configuration; delete it to start the trial anew")
+    for name, model in models.items():
+        prefix = f"{name}."
+        model.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
+    state = optimizer.state_dict()
+    restored: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, entry = key.split(".", 2)
+            restored.setdefault(int(index), {})[entry] = value
+    for key, value in json.loads(metadata["numbers"]).items():
+        index, entry = key.split(".", 1)
+        restored.setdefault(int(index), {})[entry] = value
+    state["state"] = restored
+    optimizer.load_state_dict(state)
+    return Progress(*json.loads(metadata["progress"]))

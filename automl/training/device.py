@@ -1,0 +1,73 @@
+"""Where and in which precision a trial computes. Every automatic choice is a value with its reason."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from typing import NamedTuple
+
+import psutil
+import torch
+
+__all__ = ["Precision", "choose_device", "choose_precision", "keep_buffers", "peak_memory_mb", "reset_peak_memory"]
+
+
+class Precision(NamedTuple):
+    """The autocast dtype (None for plain float32), whether images are channels_last, and why."""
+
+    autocast: torch.dtype | None
+    channels_last: bool
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+
+
+def choose_device() -> tuple[torch.device, str]:
+    """Return the device of this process and the reason."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), f"CUDA is available: {torch.cuda.get_device_name()}"
+    return torch.device("cpu"), "no CUDA device is visible"
+
+
+def choose_precision(device: torch.device) -> Precision:
+    """bfloat16 where the device multiplies matrices in it, else float32.
+
+    AVX512-BF16 alone does not count: on such a CPU float32 was as fast or faster (`benchmarks/training_loop.py`).
+    """
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device)[0] >= 8:
+            return Precision(torch.bfloat16, True, "the GPU has bfloat16 tensor cores")
+        return Precision(None, True, "the GPU has no bfloat16 tensor cores (compute capability below 8)")
+    if torch.cpu._is_amx_tile_supported():
+        return Precision(torch.bfloat16, True, "the CPU has AMX")
+    return Precision(None, True, "the CPU has no AMX, where float32 is the faster one")
+
+
+def keep_buffers() -> bool:
+    """Make the C library keep freed memory for the next step instead of returning it to the kernel.
+
+    A training step on a CPU frees and takes activations of tens of megabytes each; by default glibc maps and unmaps
+    each, and the page faults cost a quarter to a third of the step (`benchmarks/training_loop.py`). Returns whether
+    the C library took the settings (glibc only); call it before the first large allocation.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # mallopt(3)
+    libc = ctypes.CDLL(None)
+    settings = ((mmap_max, 0), (arena_max, 1), (trim_threshold, 2**31 - 1), (top_pad, 256 * 2**20))
+    return all([libc.mallopt(name, value) for name, value in settings])
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory_mb` on a CUDA device."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Highest memory in MB: allocated on a CUDA device since the last reset, or resident in this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return float(psutil.Process().memory_info().rss) / 2**20

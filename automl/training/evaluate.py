@@ -1,0 +1,113 @@
+"""Logits of a model on rows of an array, and the metrics of logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import log_softmax, softmax
+from sklearn import metrics as sk
+from torch import nn
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from automl.data import Batches
+from automl.training.device import Precision
+
+__all__ = ["Normalise", "measure", "predict_logits", "recalibrate"]
+
+
+class Normalise(nn.Module):
+    """``(B, 3, R, R) uint8`` → float32, scaled to 0…1, then standardised by the backbone's mean and std.
+
+    Embeddings ``(B, F)`` pass through unchanged.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, -1, 1, 1)))
+        self.register_buffer("shift", -(torch.tensor(mean) / torch.tensor(std)).view(1, -1, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.ndim == 2:
+            return images
+        return torch.addcmul(self.shift, images.to(torch.float32), self.scale)
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module, batches: Batches, *, normalise: Normalise, precision: Precision
+) -> npt.NDArray[np.float32]:
+    """Return logits ``(n, classes)`` in the order of the batches' rows; the model is left in evaluation mode."""
+    model.eval()
+    parts = []
+    for images, _, _ in batches:
+        with torch.autocast(images.device.type, precision.autocast, enabled=precision.autocast is not None):
+            parts.append(model(normalise(images)).float().cpu())
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def recalibrate(
+    model: nn.Module, trainable: set[str], batches: Batches, *, normalise: Normalise, precision: Precision
+) -> None:
+    """Estimate BatchNorm's running statistics anew: their plain average over `batches`, at the present weights.
+
+    The moving average that training leaves lags behind weights that still move fast, and that lag, not the weights,
+    is most of an early epoch's error (arXiv 1803.05407, section 3.2 does the same after weight averaging). Only
+    modules named in `trainable` change; frozen BatchNorm keeps its statistics.
+    """
+    layers = [
+        module
+        for name, module in model.named_modules()
+        if name in trainable and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    if not layers:
+        return
+    model.eval()
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    for images, _, _ in batches:
+        with torch.autocast(images.device.type, precision.autocast, enabled=precision.autocast is not None):
+            model(normalise(images))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        layer.eval()
+
+
+def measure(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Return accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, log_loss and ece.
+
+    Args:
+        logits: ``(n, classes)``.
+        targets: ``(n,)`` class indices.
+
+    Macro averages are scikit-learn's: over the classes that occur in targets or predictions; balanced accuracy, over
+    those in targets. ece is the expected calibration error over 15 equal bins of confidence (arXiv 1706.04599), 0…1.
+    """
+    classes = np.arange(logits.shape[1])
+    predicted = logits.argmax(axis=1)
+    present = np.unique(targets)
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        targets, predicted, average="macro", zero_division=0.0
+    )
+    balanced = sk.recall_score(targets, predicted, labels=present, average="macro")
+    return {
+        "accuracy": float(np.mean(predicted == targets)),
+        "balanced_accuracy": float(balanced),
+        "macro_precision": float(precision),
+        "macro_recall": float(recall),
+        "macro_f1": float(f1),
+        "log_loss": float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets].mean()),
+        "ece": float(
+            multiclass_calibration_error(
+                torch.from_numpy(probabilities), torch.from_numpy(targets), num_classes=len(classes), n_bins=15
+            )
+        ),
+    }

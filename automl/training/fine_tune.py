@@ -1,0 +1,237 @@
+"""The training loop: a plain function that needs neither Ray nor Optuna.
+
+It trains a model (a backbone with a head on pixels, or a head alone on embeddings) for a number of epochs and calls
+`report` after each. What is evaluated is what is exported: the moving average of the weights where there is one,
+with BatchNorm statistics estimated anew.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from timm.data import Mixup
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from automl.backbones import parameter_groups, set_train_mode
+from automl.data import Batches
+from automl.training.augment import make_policy
+from automl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from automl.training.device import Precision
+from automl.training.evaluate import Normalise, measure, predict_logits, recalibrate
+from automl.training.optim import class_weights, learning_rate_factor, make_loss, make_optimizer
+
+__all__ = ["Epoch", "Outcome", "fine_tune"]
+
+RECALIBRATION_IMAGES = 512
+EVALUATION_BATCH = 64
+
+Reason = Literal["complete", "truncated", "diverged"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What `report` is given after an epoch: its number (from 1), training loss, learning rate of the head, seconds
+    of training so far, the validation metrics and logits (``(n, classes)``; empty without validation rows)."""
+
+    epoch: int
+    train_loss: float
+    learning_rate: float
+    seconds: float
+    metrics: dict[str, float]
+    logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, after how many epochs, with which model (in evaluation mode)."""
+
+    reason: Reason
+    epochs: int
+    seconds: float
+    model: nn.Module
+
+
+def fine_tune(
+    model: nn.Module,
+    array: npt.NDArray[Any],
+    targets: npt.NDArray[np.int64],
+    *,
+    train_rows: npt.NDArray[np.int64],
+    validation_rows: npt.NDArray[np.int64],
+    classes: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    precision: Precision,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.05,
+    optimizer: str = "adamw",
+    warmup_epochs: float = 1.0,
+    label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    augmentation: str = "none",
+    magnitude: int = 9,
+    ema_decay: float = 0.0,
+    clip_grad: float | None = 1.0,
+    balanced: bool = False,
+    micro_batch: int | None = None,
+    checkpoint: Path | None = None,
+    identity: str = "",
+    time_limit: float = math.inf,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Train `model` on `train_rows` and evaluate it on `validation_rows` after every epoch.
+
+    Args:
+        model: From `backbones.build`, frozen as wanted, for pixels; or its head alone, for embeddings.
+        array: ``(N, R, R, 3) uint8`` pixels or ``(N, F) float32`` embeddings.
+        targets: ``(N,)`` class indices.
+        mean, std: Per channel, of values 0…1.
+        balanced: Weigh classes inversely to their frequency in `train_rows`.
+        micro_batch: Images per forward pass; gradients of a batch are accumulated over its micro-batches.
+        checkpoint: Written after every epoch, and resumed from if it exists. None: neither.
+        identity: What a checkpoint must have been written for to be resumed from.
+        time_limit: Seconds after which the run stops where it is, as `truncated`, with its last whole epoch reported.
+        report: Called after each epoch; may raise to end the run.
+
+    Raises:
+        UsageError: The checkpoint is damaged or of another run.
+        OutputError: A checkpoint cannot be written.
+    """
+    started = clock()
+    normalise = Normalise(mean, std).to(device)
+    model.to(device)
+    if precision.channels_last and array.ndim == 4:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mixed = mixup > 0 or cutmix > 0
+    weights = class_weights(targets[train_rows], classes) if balanced else None
+    criterion = make_loss(label_smoothing=label_smoothing, weights=weights, mixed=mixed).to(device)
+    mix = Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=classes) if mixed else None
+    policy = make_policy(augmentation if array.ndim == 4 else "none", magnitude)
+    whole = array.ndim == 4  # a head on embeddings has no stages below it
+    groups = (
+        parameter_groups(model, learning_rate=learning_rate, weight_decay=weight_decay, layer_decay=layer_decay)
+        if whole
+        else _head_groups(model, learning_rate, weight_decay)
+    )
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for group in groups:
+        group["peak"] = group["lr"]
+    updater = make_optimizer(optimizer, groups)
+    ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, exclude_buffers=False) if ema_decay > 0 else None
+    models: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
+
+    batches = Batches(
+        array, targets, train_rows, batch_size=batch_size, device=device, shuffle=True,
+        generator=torch.Generator(), drop_last="odd" if mixed else "single",
+    )  # fmt: skip
+    validation = Batches(array, targets, validation_rows, batch_size=EVALUATION_BATCH, device=device)
+    steadying = Batches(
+        array, targets, _spread(train_rows, RECALIBRATION_IMAGES), batch_size=EVALUATION_BATCH, device=device,
+        drop_last="single",
+    )  # fmt: skip
+    total_steps = epochs * len(batches)
+    done = Progress(0, 0, 0.0)
+    if checkpoint is not None and checkpoint.exists():
+        done = load_checkpoint(checkpoint, models=models, optimizer=updater, identity=identity)
+    trained, step = done.seconds, done.step
+    evaluated: nn.Module = ema.module if ema else model
+
+    for epoch in range(done.epoch, epochs):
+        epoch_started = clock()
+        _seed_epoch(seed, epoch, batches)
+        set_train_mode(model) if whole else model.train()
+        training = {name for name, module in model.named_modules() if module.training}
+        loss_sum, images_seen = torch.zeros((), device=device), 0
+        for images, labels, _ in batches:
+            factor = learning_rate_factor(
+                step, warmup_steps=min(warmup_epochs, epochs / 2) * len(batches), total_steps=total_steps
+            )
+            for group in updater.param_groups:
+                group["lr"] = group["peak"] * factor
+            inputs = normalise(policy(images))
+            goal = labels
+            if mix is not None:
+                inputs, goal = mix(inputs, labels)
+            size = micro_batch or len(inputs)
+            for part, part_goal in zip(inputs.split(size), goal.split(size), strict=True):
+                with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
+                    loss = criterion(model(part), part_goal) * (len(part) / len(inputs))
+                loss.backward()
+                loss_sum += loss.detach() * len(inputs)
+            if clip_grad is not None:
+                nn.utils.clip_grad_norm_(parameters, clip_grad)
+            updater.step()
+            updater.zero_grad()
+            step += 1
+            images_seen += len(inputs)
+            if ema is not None:
+                ema.update(model, step=step)
+            if clock() - started > time_limit:
+                return Outcome("truncated", epoch, trained, evaluated.eval())
+        train_loss = float(loss_sum) / max(1, images_seen)
+        trained += clock() - epoch_started
+        if not math.isfinite(train_loss):
+            return Outcome("diverged", epoch, trained, evaluated.eval())
+        evaluated = _steadied(ema.module if ema else model, training, steadying, normalise, precision, whole)
+        logits, metrics = np.empty((0, classes), np.float32), {}
+        if len(validation_rows):
+            logits = predict_logits(evaluated, validation, normalise=normalise, precision=precision)
+            if not np.isfinite(logits).all():
+                return Outcome("diverged", epoch, trained, evaluated)
+            metrics = measure(logits, targets[validation_rows])
+        if checkpoint is not None:
+            progress = Progress(epoch + 1, step, trained)
+            save_checkpoint(checkpoint, progress, models=models, optimizer=updater, identity=identity)
+        report(Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits))
+    return Outcome("complete", epochs, trained, evaluated.eval())
+
+
+def _seed_epoch(seed: int, epoch: int, batches: Batches) -> None:
+    """Give the epoch its own random streams, so that a resumed run draws what an uninterrupted one draws."""
+    order, rest, mixing = np.random.SeedSequence([seed, epoch]).generate_state(3)
+    if batches.generator is not None:
+        batches.generator.manual_seed(int(order))
+    torch.manual_seed(int(rest))
+    np.random.seed(int(mixing))  # timm's Mixup draws from NumPy's global state
+
+
+def _steadied(
+    model: nn.Module, training: set[str], batches: Batches, normalise: Normalise, precision: Precision, whole: bool
+) -> nn.Module:
+    """Return a copy of `model` with recalibrated BatchNorm; training goes on with its own statistics."""
+    if not whole:
+        return model
+    copy = deepcopy(model)
+    recalibrate(copy, training, batches, normalise=normalise, precision=precision)
+    return copy
+
+
+def _spread(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Up to `count` rows, evenly spaced: rows are ordered by content hash, so this is a fixed random sample."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+
+
+def _head_groups(head: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    decayed = [parameter for parameter in head.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in head.parameters() if parameter.ndim <= 1]
+    return [
+        {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
+        {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
+    ]
