@@ -95,9 +95,10 @@ def build(
 
     weights: the backbone's weights file, or None for random initialisation. The new head is random in either case.
 
+    drop_path: rate of stochastic depth; architectures without it (VGG, Inception, DenseNet) have nothing to drop.
+
     Raises:
-        ConfigError: The resolution does not fit, the file does not fit the architecture, or the architecture has no
-            stochastic depth although `drop_path` is above 0.
+        ConfigError: The resolution does not fit, or the file does not fit the architecture.
     """
     model = build_pretrained(backbone, resolution=resolution, drop_path=drop_path, weights=weights)
     _timm(model).reset_classifier(num_classes)
@@ -136,18 +137,23 @@ def build_pretrained(backbone: Backbone, *, resolution: int, drop_path: float = 
     if drop_path:
         arguments["drop_path_rate"] = drop_path
     try:
-        if weights is None:
-            return timm.create_model(backbone.architecture, pretrained_cfg=cfg, **arguments)
-        if weights.suffix == ".npz":  # JAX weights, which only the architecture itself can read
-            overlay = {"file": str(weights), "custom_load": True}
-            return timm.create_model(
-                backbone.architecture, pretrained=True, pretrained_cfg=cfg, pretrained_cfg_overlay=overlay, **arguments
-            )
-        return _load(backbone, cfg, arguments, weights)
+        return _create(backbone, cfg, arguments, weights)
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise
-        raise ConfigError(f"{backbone.name} has no stochastic depth: leave drop_path at 0") from error
+        del arguments["drop_path_rate"]
+        return _create(backbone, cfg, arguments, weights)
+
+
+def _create(backbone: Backbone, cfg: dict[str, Any], arguments: dict[str, Any], weights: Path | None) -> nn.Module:
+    if weights is None:
+        return timm.create_model(backbone.architecture, pretrained_cfg=cfg, **arguments)
+    if weights.suffix == ".npz":  # JAX weights, which only the architecture itself can read
+        overlay = {"file": str(weights), "custom_load": True}
+        return timm.create_model(
+            backbone.architecture, pretrained=True, pretrained_cfg=cfg, pretrained_cfg_overlay=overlay, **arguments
+        )
+    return _load(backbone, cfg, arguments, weights)
 
 
 def _load(backbone: Backbone, cfg: dict[str, Any], arguments: dict[str, Any], weights: Path) -> nn.Module:

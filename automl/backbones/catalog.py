@@ -17,10 +17,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
 import timm
-import torchvision.models  # type: ignore[import-untyped]
 from timm.models import get_deprecated_models, get_pretrained_cfg, model_entrypoint
-from torchvision.models import WeightsEnum, get_model_weights, list_models
+from torchvision.models import WeightsEnum  # type: ignore[import-untyped]
 
+from automl.backbones import twins
 from automl.errors import UnknownBackboneError, did_you_mean
 
 __all__ = [
@@ -36,48 +36,29 @@ __all__ = [
 Family = Literal["cnn", "transformer"]
 Interpolation = Literal["bilinear", "bicubic"]
 
-# torchvision models whose weights fit timm's architecture of the same name, by prefix.
-_TWINS = ("vgg", "resnet", "resnext", "wide_resnet", "inception_v3", "densenet")
-# For the others: what timm calls the nearest architecture, by prefix (the longest one counts). Several have timm's name.
-_INSTEAD = {
-    "alexnet": "vgg11",
-    "googlenet": "inception_v3",
-    "maxvit_t": "maxvit_tiny_tf_224",
-    "mnasnet": "mnasnet_100",
-    "mobilenet_v2": "mobilenetv2_100",
-    "mobilenet_v3_large": "mobilenetv3_large_100",
-    **dict.fromkeys(["mobilenet_v3_small", "shufflenet", "squeezenet"], "mobilenetv3_small_100"),
-    **{f"efficientnet_v2_{size}": f"tf_efficientnetv2_{size}" for size in "sml"},
-    "regnet_x": "regnetx_032",
-    "regnet_y": "regnety_032",
-    **{f"swin_{size[0]}": f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")},
-    **{f"swin_v2_{size[0]}": f"swinv2_{size}_window8_256" for size in ("tiny", "small", "base")},
-    "vit_b": "vit_base_patch16_224",
-    "vit_l": "vit_large_patch16_224",
-    "vit_h": "vit_huge_patch14_clip_224",
-}
-
 # timm modules (files of timm.models) that cannot take one new linear head or cannot be frozen by depth.
 _HEAD = "its classifier is not one linear layer"
 _GROUPS = "timm declares no layer groups for it, so it cannot be frozen by depth"
+_ENCODER = "it encodes images for a language model, at free resolutions, and was not tried with a new head"
 _UNSUPPORTED: Mapping[str, str] = {
-    **dict.fromkeys(["cpubone", "crossvit", "deit", "efficientformer", "efficientformer_v2", "efficientvim"], _HEAD),
-    **dict.fromkeys(
-        ["iformer", "levit", "repvit", "sequencer", "swiftformer", "vision_transformer_sam", "volo"], _HEAD
-    ),
+    **dict.fromkeys(["cpubone", "iformer", "repvit", "sequencer", "vision_transformer_sam"], _HEAD),
     **dict.fromkeys(["csatv2", "metaformer", "pit"], _GROUPS),
+    **dict.fromkeys(["deepseek_vit", "gemma4_vit", "qwen3_vit", "naflexvit"], _ENCODER),
 }
 # timm modules whose mixing is attention or tokens, by prefix; everything else is a CNN.
 _TRANSFORMERS = (
-    *("beit", "cait", "coat", "convit", "davit", "deepseek_vit", "deit", "edgenext", "efficientvit_msra", "eva"),
-    *("gcvit", "gemma4_vit", "hiera", "hieradet", "lowformer", "maxxvit", "mlp_mixer", "mobilevit", "mvitv2"),
-    *("naflexvit", "nest", "nextvit", "pvt_v2", "qwen3_vit", "swin_transformer", "tiny_vit", "tnt", "twins"),
+    *("beit", "cait", "coat", "convit", "davit", "deit", "edgenext", "efficientvit_msra", "eva"),
+    *("gcvit", "hiera", "hieradet", "lowformer", "maxxvit", "mlp_mixer", "mobilevit", "mvitv2"),
+    *("nest", "nextvit", "pvt_v2", "swin_transformer", "tiny_vit", "tnt", "twins"),
     *("vision_transformer", "visformer", "vitamin", "xcit"),
 )
 # CNNs that normalise without batch statistics and are fine-tuned as transformers are.
 _LAYER_NORM_CNNS = ("convnext", "focalnet", "mambaout", "nfnet", "rdnet", "resnetv2")
-# Weights of these modules cannot be moved to another resolution: their token mixing has one weight per position.
-_FIXED_RESOLUTION = ("mlp_mixer",)
+# Weights of these modules cannot be moved to another resolution: they have one weight per position, which timm does not
+# resample. Of byobnet, only the architectures that timm marks as fixed (those with self-attention).
+_FIXED_RESOLUTION = ("byobnet", "cait", "convit", "gcvit", "hiera", "mlp_mixer", "nest", "visformer")
+# These join branches of different stride, so every stride has to divide the resolution.
+_STEP_32 = ("dla", "hrnet")
 # Smallest input side where a stem without padding (or a deep stack of strides) still leaves a feature map.
 _MIN_RESOLUTION = {"inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75, "nasnet": 75, "pnasnet": 75}
 
@@ -148,7 +129,7 @@ def pretrained_cfg(backbone: Backbone) -> dict[str, Any]:
 
 def torchvision_weights(backbone: Backbone) -> WeightsEnum:
     """torchvision's own entry (URL, transforms, figures) of a backbone whose provider is torchvision."""
-    return _torchvision_entries(backbone.architecture)[backbone.tag]
+    return twins.entries(backbone.architecture)[backbone.tag]
 
 
 def default_params(backbone: Backbone) -> dict[str, float]:
@@ -217,7 +198,8 @@ def _find_timm(rest: str, *, given: str) -> Backbone:
             f'backbone "{given}" cannot be used here: its inputs are {height}x{width}, square ones are needed'
         )
     tag = tag or cfg.tag or ""
-    step = _resolution_step(architecture) if cfg.fixed_input_size else 1
+    step = _resolution_step(architecture) if cfg.fixed_input_size or module in _STEP_32 else 1
+    fixed = bool(cfg.fixed_input_size) and module in _FIXED_RESOLUTION
     smallest = cfg.min_input_size[-1] if cfg.min_input_size else _MIN_RESOLUTION.get(module, 32)
     return Backbone(
         name="timm/" + _join(architecture, tag),
@@ -229,25 +211,24 @@ def _find_timm(rest: str, *, given: str) -> Backbone:
         std=_three(cfg.std),
         interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
         native_resolution=height,
-        min_resolution=height if module in _FIXED_RESOLUTION else math.ceil(smallest / step) * step,
-        fixed_resolution=module in _FIXED_RESOLUTION,
-        resolution_step=step,
+        min_resolution=height if fixed else math.ceil(smallest / step) * step,
+        fixed_resolution=fixed,
+        resolution_step=1 if fixed else step,
     )
 
 
 def _find_torchvision(rest: str, *, given: str) -> Backbone:
     architecture, _, tag = rest.partition(".")
-    if architecture not in _torchvision_models():
+    if architecture not in twins.models():
         raise UnknownBackboneError(f'unknown backbone "{given}"{_suggest(given) or ": torchvision has no such model"}')
-    if not architecture.startswith(_TWINS):
-        prefix = max((p for p in _INSTEAD if architecture.startswith(p)), key=len, default="")
-        instead = find(architecture if timm.is_model(architecture) else _INSTEAD[prefix]).name
+    if not twins.has_twin(architecture):
+        instead = find(twins.nearest(architecture)).name
         raise UnknownBackboneError(
             f'backbone "{given}" is not in the catalogue (no proven twin in timm): use "{instead}" instead'
         )
-    entries = _torchvision_entries(architecture)
+    entries = twins.entries(architecture)
     if tag == "DEFAULT" or not tag:
-        tag = get_model_weights(architecture).DEFAULT.name
+        tag = next(reversed(entries))
     if tag not in entries:
         hint = did_you_mean(tag, entries) or ":"
         raise UnknownBackboneError(
@@ -283,20 +264,9 @@ def _all_names() -> tuple[str, ...]:
             continue
         if _module(name.partition(".")[0]) not in _UNSUPPORTED:
             found.append("timm/" + name)
-    for model in sorted(_torchvision_models()):
-        if model.startswith(_TWINS):
-            found += [f"torchvision/{model}.{tag}" for tag in _torchvision_entries(model)]
+    for model in filter(twins.has_twin, sorted(twins.models())):
+        found += [f"torchvision/{model}.{tag}" for tag in twins.entries(model)]
     return tuple(found)
-
-
-@functools.cache
-def _torchvision_models() -> frozenset[str]:
-    return frozenset(list_models(module=torchvision.models))
-
-
-def _torchvision_entries(architecture: str) -> dict[str, WeightsEnum]:
-    # Weights without categories hold no classifier (vgg16's IMAGENET1K_FEATURES) and no ImageNet preprocessing.
-    return {entry.name: entry for entry in get_model_weights(architecture) if entry.meta["categories"]}
 
 
 def _suggest(given: str) -> str:
