@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automl.data.audit import Audit, inspect, quarantine_unreadable, resolve_duplicates, summarise
-from automl.data.decode import DEFAULT_MAX_PIXELS, Color, decode, fit
+from automl.data.decode import DEFAULT_MAX_PIXELS, Color, decode, fit, one_line
 from automl.data.loader import Batches
 from automl.data.manifest import SPLITS, read_manifest
 from automl.data.pixels import Variant, build_cache, open_cache
@@ -134,15 +134,15 @@ def prepare(
     found = read_manifest(source)
     looked = inspect(found.rows, background=background, max_pixels=max_pixels, workers=workers, progress=progress)
     usable, unreadable = quarantine_unreadable(looked)
-    quarantined = found.quarantined + unreadable
-    if usable.empty:
-        first = quarantined[0]
-        raise DataError(
-            f"none of the {len(quarantined)} images of {source} is usable; first: {first['path']}: {first['reason']}"
-            + ("; relative paths start at the manifest's folder" if found.layout == "manifest" else "")
-        )
     rows, conflicting, duplicates = resolve_duplicates(usable)
-    quarantined += conflicting
+    quarantined = found.quarantined + unreadable + conflicting
+    if rows.empty:
+        first = quarantined[0]
+        example = f"{one_line(first['path'])}: {first['reason']}"
+        hint = "; relative paths start at the manifest's folder" if found.layout == "manifest" else ""
+        raise DataError(
+            f"none of the {len(quarantined)} images of {one_line(source)} is usable; first: {example}{hint}"
+        )
     rows = rows.sort_values(_ORDER, ignore_index=True)
     facts, warnings = summarise(rows, duplicates)
     classes = sorted({*found.rows["label"], *(entry["label"] for entry in found.quarantined if entry["label"])})

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from automl.data.decode import Color, decode_bytes, in_order, read_bytes
+from automl.data.decode import Color, decode_bytes, in_order, one_line, read_bytes
 from automl.data.manifest import Quarantined
 from automl.errors import DataError, DecodeError
 
@@ -134,7 +134,7 @@ def inspect(
         found.append(one)
         if progress is not None:
             progress(done, len(paths))
-    looked = pd.DataFrame(found, index=pd.Index(paths, dtype="str"))
+    looked = pd.DataFrame(found, index=pd.Index(paths, dtype="str"), columns=[*_UNREADABLE, "reason"])
     return pd.concat([rows, looked.loc[rows["path"]].set_index(rows.index)], axis=1)
 
 
@@ -162,7 +162,7 @@ def resolve_duplicates(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Quarantin
         same = same.sort_values(["label", "path", "split"])
         labels = sorted(set(same["label"]))
         if len(labels) > 1:
-            reason = "the same picture under the labels " + ", ".join(f'"{label}"' for label in labels)
+            reason = "the same picture under the labels " + ", ".join(f'"{one_line(label)}"' for label in labels)
             quarantined += [_quarantined(row, reason) for row in same.itertuples()]
             leave.update(same.index)
             continue

@@ -44,6 +44,7 @@ __all__ = [
     "decode_bytes",
     "fit",
     "in_order",
+    "one_line",
     "read_bytes",
 ]
 
@@ -85,7 +86,7 @@ def decode(path: Path | str, *, background: Color, max_pixels: int = DEFAULT_MAX
     try:
         return decode_bytes(read_bytes(path), background=background, max_pixels=max_pixels).image
     except DecodeError as error:
-        raise DecodeError(f"cannot read image {path}: {error}") from error
+        raise DecodeError(f"cannot read image {one_line(path)}: {error}") from error
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -167,6 +168,11 @@ def fit(
     else:
         raise ValueError(f'unknown crop mode "{crop_mode}": expected squash, center or border')
     return np.array(fitted, dtype=np.uint8)
+
+
+def one_line(name: object) -> str:
+    """Return a path or label for a message, with line breaks and the like as escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(name))
 
 
 def in_order(function: Callable[[int], T], rows: Sequence[int], *, workers: int = 0) -> Generator[T, None, None]:

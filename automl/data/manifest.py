@@ -102,7 +102,7 @@ def _read_folder(source: Path) -> Manifest:
     splits = {name: _SPLIT_WORDS[name.lower()] for name in folders if name.lower() in _SPLIT_WORDS}
     rows: list[tuple[str, str, str, str]] = []
     given = set(splits.values())
-    by_split = "train" in given and (len(given) > 1 or len(splits) == len(folders))
+    by_split = len(given) > 1 or 0 < len(splits) == len(folders)  # "train" may be a class beside "bus" and "plane"
     found = Manifest(_frame([]), "split folders" if by_split else "class folders")
     _skip_loose(found, source, loose)
     if not by_split:

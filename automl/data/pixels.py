@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from filelock import FileLock
 
-from automl.data.decode import Color, CropMode, Interpolation, decode_bytes, fit, in_order, read_bytes
+from automl.data.decode import Color, CropMode, Interpolation, decode_bytes, fit, in_order, one_line, read_bytes
 from automl.errors import DataError, DecodeError, OutputError
 from automl.paths import make_folder, write_atomic
 
@@ -213,7 +213,7 @@ def _fill(
                 raise DecodeError("the file has changed")
             image = decode_bytes(content, background=background, max_pixels=max_pixels).image
         except DecodeError as error:
-            raise DataError(f"{paths[row]} is no longer what the audit saw: {error}; start again") from error
+            raise DataError(f"{one_line(paths[row])} is no longer what the audit saw: {error}; start again") from error
         for file in files:
             if row >= file.done:
                 options = file.variant

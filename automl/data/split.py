@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
+from automl.data.decode import one_line
 from automl.data.manifest import SPLITS
 from automl.errors import DataError, UsageError
 
@@ -49,7 +50,7 @@ def assign_splits(
             "expected more than 0 for validation, not less than 0 for test, and less than 1 together"
         )
     if len(labels) < 2:
-        raise DataError(f'only one class ("{labels[0]}"): classification needs at least two')
+        raise DataError(f'only one class ("{one_line(labels[0])}"): classification needs at least two')
     given = [name for name in SPLITS if (rows["split"] == name).any()]
     if given and "train" not in given:
         raise DataError(f"the given splits are {' and '.join(given)}: expected train among them")
@@ -91,7 +92,7 @@ def _refuse_small_classes(
     small = [(label, int(counts.get(label, 0))) for label in labels if counts.get(label, 0) < len(sides)]
     if not small:
         return
-    listed = ", ".join(f'"{label}" has {count}' for label, count in small)
+    listed = ", ".join(f'"{one_line(label)}" has {count}' for label, count in small)
     what = "independent groups of images" if (rows["group"] != "").any() else "distinct usable images"
     where = " in the given train split" if given else ""
     raise DataError(
@@ -192,5 +193,5 @@ def _folds(share: float) -> tuple[int, int]:
 
 
 def _listed(labels: list[str]) -> str:
-    shown = ", ".join(f'"{label}"' for label in labels[:10])
+    shown = ", ".join(f'"{one_line(label)}"' for label in labels[:10])
     return shown + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")

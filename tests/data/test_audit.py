@@ -211,6 +211,26 @@ def test_a_table_whose_files_are_all_missing_says_where_paths_start(tmp_path: Pa
         ready(tmp_path / "m.csv")
 
 
+def test_a_folder_of_images_without_class_folders_says_so(tmp_path: Path) -> None:
+    save(picture(1), tmp_path / "data" / "a.png")
+    with pytest.raises(DataError, match=r"none of the 1 images .*a\.png: not inside a class folder$"):
+        ready(tmp_path / "data")
+
+
+def test_a_dataset_of_nothing_but_conflicts_is_an_error(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"cat": 4})
+    shutil.copytree(tmp_path / "cat", tmp_path / "dog")
+    with pytest.raises(DataError, match=r'none of the 8 images .* under the labels "cat", "dog"'):
+        ready(tmp_path)
+
+
+def test_messages_stay_on_one_line_whatever_the_names_are(tmp_path: Path) -> None:
+    class_folders(tmp_path / "da\nta", {"c\nat": 4, "d\r;'og": 1})
+    with pytest.raises(DataError, match=r"\\r;'og\" has 1") as caught:
+        ready(tmp_path / "da\nta")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_an_unknown_split_is_an_error(folder: Path) -> None:
     with pytest.raises(ValueError, match='unknown split "val"'):
         ready(folder).rows("val")

@@ -48,6 +48,11 @@ def test_a_class_called_train_is_a_class_among_other_classes(tmp_path: Path) -> 
     assert {label for _, label, _ in listed(tmp_path)} == {"train", "bus", "plane"}
 
 
+def test_split_folders_without_train_are_not_taken_for_classes(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"val/cat": 1, "test/cat": 1})
+    assert {(label, split) for _, label, split in listed(tmp_path)} == {("cat", "validation"), ("cat", "test")}
+
+
 def test_images_beside_split_folders_are_not_guessed_about(tmp_path: Path) -> None:
     class_folders(tmp_path, {"train/cat": 1, "test/cat": 1, "tset/cat": 1})
     with pytest.raises(DataError, match='"tset" with images: did you mean "test"'):
