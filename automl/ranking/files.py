@@ -52,7 +52,7 @@ def load_curve(folder: TrialFolder) -> list[dict[str, float]]:
 def load_predictions(folder: TrialFolder, groups: NDArray[np.int64] | None = None) -> Predictions | None:
     """Return what a trial said about the validation images; `groups` has the group number of every manifest row."""
     try:
-        with np.load(folder.validation_logits, allow_pickle=False) as kept:
+        with open(folder.validation_logits, "rb") as file, np.load(file, allow_pickle=False) as kept:
             logits, targets = np.asarray(kept["logits"]), np.asarray(kept["targets"], dtype=np.int64)
             rows = np.asarray(kept["rows"] if "rows" in kept else np.arange(len(targets)), dtype=np.int64)
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError):

@@ -50,7 +50,9 @@ def history(board: Leaderboard) -> Figure | None:
         if rows:
             marker = {"symbol": symbol, "color": color, "size": 9, "line": {"width": 2, "color": color}}
             data.append(_points(board, rows, [row.trial for row in rows], name=name, marker=marker))
-    return _figure(data, "trial number", _axis(board), xaxis={"rangemode": "tozero"})
+    return _figure(
+        data, "trial number", _axis(board), xaxis={"range": [-0.6, max(row.trial for row in board.rows) + 0.6]}
+    )
 
 
 def curves(board: Leaderboard, epochs: Mapping[int, Sequence[Mapping[str, float]]]) -> Figure | None:
@@ -146,8 +148,8 @@ def latency(board: Leaderboard) -> Figure | None:
             )
         )
     spread = max(row.latency_ms or 1 for row in rows) > 10 * min(row.latency_ms or 1 for row in rows)
-    xaxis = {"type": "log"} if spread else {"rangemode": "tozero"}
-    return _figure(data, "latency at batch 1, median (ms per image)", _axis(board), xaxis=xaxis, height=420)
+    xaxis = {"type": "log"} if spread else {}
+    return _figure(data, "latency (ms per image, batch 1)", _axis(board), xaxis=xaxis, height=420)
 
 
 def backbones(board: Leaderboard) -> Figure | None:
@@ -162,8 +164,13 @@ def backbones(board: Leaderboard) -> Figure | None:
         trace = _points(board, rows, [], name="finished" if state == "COMPLETE" else "pruned", marker=marker)
         trace |= {"x": trace["y"], "y": [html.escape(words.short(row.backbone)) for row in rows]}
         data += [trace] if rows else []
-    yaxis = {"categoryorder": "array", "categoryarray": [html.escape(words.short(name)) for name in names[::-1]]}
-    return _figure(data, _axis(board), "", height=130 + 40 * len(names), yaxis=yaxis)
+    labels = [html.escape(words.short(name)) for name in names]
+    yaxis = {"categoryorder": "array", "categoryarray": labels[::-1], "showticklabels": False, "ticks": ""}
+    yaxis["range"] = [-0.5, len(names) - 0.35]
+    figure = _figure(data, _axis(board), "", height=130 + 52 * len(names), yaxis=yaxis)
+    place = {"xref": "paper", "x": 0, "xanchor": "left", "yshift": 17, "showarrow": False}
+    figure["layout"]["annotations"] = [place | {"y": label, "text": label} for label in labels]
+    return figure
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:

@@ -10,6 +10,7 @@ import base64
 import importlib.resources
 import io
 import math
+import re
 import shlex
 import statistics as stats
 from collections import Counter
@@ -21,7 +22,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import optuna
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from automl.errors import AutoMLError
@@ -81,6 +82,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals.update(words=words, include_raw=_raw)
+    environment.filters.update(breakable=_breakable, tight=_tight)
     environment.filters.update(compact=_compact, total=lambda counts: sum(counts.values()))
     return environment
 
@@ -118,7 +120,8 @@ def _context(
         "run": shlex.quote(str(folder.root)),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "rows": board.rows[:_ROWS],
-        "axis": _score_axis(board),
+        "axes": _axes(board),
+        "pruned": sum(row.state == "PRUNED" for row in board.rows),
         "figures": {name: figure for name, figure in figures.items() if figure},
         "importance": found,
         "front": plots.front(board),
@@ -131,17 +134,24 @@ def _context(
     }
 
 
-def _score_axis(board: Leaderboard) -> dict[str, float]:
-    """Ends of the axis on which the intervals are drawn: around the best, as wide as still shows its interval."""
+def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
+    """Ends of the axes on which intervals are drawn: one for best and test, one for the table.
+
+    That of the table is around the best, as wide as still shows its interval; what lies outside is marked.
+    """
+    if not board.rows:
+        return {"hero": {"low": 0.0, "high": 1.0}, "board": {"low": 0.0, "high": 1.0}}
     limits = [row.ci95 or (row.score, row.score) for row in board.rows]
-    test = ((board.refit or {}).get("test") or {}).get("ci95")
-    if isinstance(test, list) and len(test) == 2 and board.metric == "accuracy":
-        limits.append((test[0], test[1]))
-    if not limits:
-        return {"low": 0.0, "high": 1.0}
-    (low, high), width = limits[0], 8 * max(limits[0][1] - limits[0][0], 0.01)
-    low, high = max(min(each for each, _ in limits), low - width), min(max(each for _, each in limits), high + width)
-    return {"low": low - 0.02 * (high - low), "high": high + 0.02 * (high - low) or low + 1}
+    test, value = words.test_interval(board), words.test_score(board)
+    both = [*limits[0], *(test or ()), *(() if value is None else (value,))]
+    width = 6 * max(limits[0][1] - limits[0][0], 0.01)
+    low = max(min(each for each, _ in limits), limits[0][0] - width)
+    high = min(max(each for _, each in limits), limits[0][1] + width)
+    hero, top = max(max(both) - min(both), 0.01), math.inf if board.metric == "log_loss" else 1.0
+    return {
+        "hero": {"low": max(0.0, min(both) - 0.4 * hero), "high": min(top, max(both) + 0.4 * hero)},
+        "board": {"low": low - 0.02 * (high - low), "high": high + max(0.02 * (high - low), 1e-6)},
+    }
 
 
 def _winner(
@@ -253,6 +263,16 @@ def _per_backbone(board: Leaderboard, plan: Mapping[str, Any]) -> list[dict[str,
             }
         )
     return table
+
+
+def _breakable(name: str) -> Markup:
+    """A name that a narrow screen may break after its separators."""
+    return Markup(re.sub(r"([._/])", r"\1<wbr>", str(escape(name))))
+
+
+def _tight(sentence: str) -> str:
+    """A sentence whose units stay with their numbers."""
+    return re.sub(r"(?<=\d) (?=(%|ms|s|min|h|px|MB)\b|%)", "\u00a0", sentence)
 
 
 def _compact(value: Any) -> str:

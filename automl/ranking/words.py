@@ -22,6 +22,8 @@ __all__ = [
     "number",
     "param",
     "short",
+    "test_interval",
+    "test_score",
 ]
 
 STOP_REASONS = {
@@ -150,6 +152,14 @@ def test_score(board: Leaderboard) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def test_interval(board: Leaderboard) -> tuple[float, float] | None:
+    """Return the 95 % interval of the refit's test accuracy; None for other metrics and before the refit."""
+    limits = ((board.refit or {}).get("test") or {}).get("ci95")
+    if board.metric != "accuracy" or not isinstance(limits, list | tuple) or len(limits) != 2:
+        return None
+    return float(limits[0]), float(limits[1])
+
+
 def _ties(board: Leaderboard) -> str:
     compared = [row for row in board.rows[1:] if row.behind_best_ci95 is not None]
     tied: tuple[Row, ...] = board.tied
@@ -158,7 +168,15 @@ def _ties(board: Leaderboard) -> str:
     if not tied:
         return f"All {count(len(compared), 'other finished trial')} are behind it by more than chance explains."
     verb = "is" if len(tied) == 1 else "are"
-    return (
-        f"{count(len(tied), 'other finished trial')} of {len(compared)} {verb} tied with it: "
+    sentence = (
+        f"{len(tied)} of {count(len(compared), 'other finished trial')} {verb} tied with it: "
         "on these images they cannot be told apart."
     )
+    timed = [row for row in (*tied, *board.rows[:1]) if row.latency_ms is not None]
+    fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.rank), default=None)
+    if fastest is not None and board.best is not None and (fastest.latency_ms or 0) < (board.best.latency_ms or 0):
+        sentence += (
+            f" The fastest of them is {short(fastest.backbone)} (trial {fastest.trial}): "
+            f"{milliseconds(fastest.latency_ms)} an image instead of {milliseconds(board.best.latency_ms)}."
+        )
+    return sentence

@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 from sklearn import metrics as sk
 
 from automl.paths import StudyFolder
+from automl.ranking.statistics import wilson
 
 BACKBONES = tuple(f"timm/tf_efficientnet_lite{i}.in1k" for i in range(3))
 HOSTILE = ("<script>alert(1)</script>", "=cmd()", "local", "nominal")
@@ -63,6 +64,7 @@ def write_study(
     finished: bool = True,
     seed: int = 0,
     groups: bool = False,
+    on_disk: bool = True,
 ) -> Synthetic:
     """Write a study of `trials` trials; pruned, truncated, failed and odd ones among them from 15 on."""
     rng = np.random.default_rng(seed)
@@ -71,7 +73,7 @@ def write_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=folder.name,
-        storage=f"sqlite:///{folder.database}",
+        storage=f"sqlite:///{folder.database}" if on_disk else None,
         direction="minimize" if metric == "log_loss" else "maximize",
     )
     attrs: dict[str, Any] = {"metric": metric, "seed": seed, "classes": list(HOSTILE), "max_epochs": MAX_EPOCHS}
@@ -224,7 +226,12 @@ def _write_surroundings(
         "macro_precision": float(p.mean()),
     }
     scores |= {"macro_recall": float(r.mean()), "macro_f1": float(f.mean()), "log_loss": 0.22, "ece": 0.02}
-    extra = {"images": len(test), "ci95": [0.89, 0.96], "per_class": per_class, "confusion": matrix.tolist()}
+    extra = {
+        "images": len(test),
+        "ci95": list(wilson(int((test == predicted).sum()), len(test))),
+        "per_class": per_class,
+        "confusion": matrix.tolist(),
+    }
     folder.model.mkdir()
     content = {
         "trial": best,
@@ -238,10 +245,10 @@ def _write_surroundings(
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., Synthetic]:
-    """Return `write_study` below a fresh folder."""
+    """Return `write_study` below a fresh folder, with the study itself in memory, which is quicker."""
 
     def make(name: str = "textile", **options: Any) -> Synthetic:
-        return write_study(tmp_path / "runs" / name, **options)
+        return write_study(tmp_path / "runs" / name, on_disk=False, **options)
 
     return make
 

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from optuna.trial import TrialState, create_trial
+from PIL import Image
+
+from automl.errors import OutputError
+from automl.ranking import plots, report, words
+from automl.ranking.importance import MIN_TRIALS, importance
+from automl.ranking.leaderboard import build
+
+VOID = {"meta", "br", "img", "wbr", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask of the page; fails on a tag that is closed but not open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).replace("\u00a0", " ").split())
+
+    def having(self, attribute: str) -> list[dict[str, Any]]:
+        return [attrs for _, attrs in self.tags if attribute in attrs]
+
+
+def picture(row: int) -> Image.Image:
+    if row % 2:
+        raise OSError("gone")
+    return Image.new("RGBA", (500, 300), (row % 255, 0, 0, 255))
+
+
+@pytest.fixture(scope="module")
+def written(textile: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sheets = {"rand & <b>": Image.new("RGB", (3000, 100))}
+    reports = tmp_path_factory.mktemp("reports")
+    return report.write(textile.folder, reports, study=textile.study, contact_sheets=sheets, load_thumbnail=picture)
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> Page:
+    return Page(written.read_text("utf-8"))
+
+
+def test_writes_four_files_with_the_same_facts(written: Path, textile: Any) -> None:
+    board = build(textile.folder, study=textile.study)
+    assert sorted(path.name for path in written.parent.iterdir()) == [
+        *("index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"),
+    ]
+    assert (written.parent / "leaderboard.json").read_text("utf-8") == board.to_json()
+    rows = list(csv.DictReader(io.StringIO((written.parent / "leaderboard.csv").read_text("utf-8"))))
+    assert [row["trial"] for row in rows][:12] == [str(row.trial) for row in board.rows]
+
+
+def test_rows_of_the_page_are_those_of_the_json(written: Path, page: Page) -> None:
+    rows = json.loads((written.parent / "leaderboard.json").read_text("utf-8"))["rows"]
+    shown = page.having("data-rank")
+    assert [(int(row["data-trial"]), float(row["data-score"])) for row in shown] == [
+        (row["trial"], row["score"]) for row in rows
+    ]
+    for row in rows:
+        assert words.bounds("accuracy", row["ci95"]) in page.text
+        assert row["command"] in page.text
+
+
+def test_first_screen_is_the_answer(page: Page, textile: Any) -> None:
+    board = build(textile.folder, study=textile.study)
+    assert board.best is not None
+    assert board.refit is not None
+    start = page.text[: page.text.index("Leaderboard", page.text.index("Next:"))]
+    assert words.short(board.best.backbone) in start
+    assert words.number("accuracy", board.best.score) in start
+    assert words.bounds("accuracy", board.best.ci95) in start
+    assert f"{len(board.tied)} of 9 other finished trials are tied with it" in start
+    assert words.number("accuracy", board.refit["test"]["accuracy"]) in start
+    assert words.milliseconds(board.best.latency_ms) in start
+
+
+def test_asks_the_network_for_nothing(page: Page) -> None:
+    for attribute in ("src", "href", "action", "data", "poster", "srcset"):
+        for attrs in page.having(attribute):
+            assert re.match(r"#|data:image/|leaderboard\.", attrs[attribute])
+    policy = [attrs["content"] for attrs in page.having("http-equiv")]
+    assert policy[0].startswith("default-src 'none'")
+    assert not [tag for tag, _ in page.tags if tag in {"link", "iframe", "object"}]
+
+
+def test_plotly_is_inlined_once(written: Path) -> None:
+    assert written.read_text("utf-8").count("plotly.js v") == 1
+
+
+def test_hostile_class_names_stay_text(written: Path, page: Page) -> None:
+    html = written.read_text("utf-8")
+    assert "<script>alert" not in html
+    assert "<b>3</b>" not in html
+    assert "<script>alert(1)</script>" in page.text
+    assert "=cmd()" in page.text
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
+
+
+def test_is_made_for_keyboard_and_screen_reader(page: Page) -> None:
+    ids = [attrs["id"] for attrs in page.having("id")]
+    assert len(ids) == len(set(ids))
+    for attribute in ("aria-labelledby", "aria-controls"):
+        assert {attrs[attribute] for attrs in page.having(attribute)} <= set(ids)
+    assert {attrs["href"][1:] for attrs in page.having("href") if attrs["href"].startswith("#")} <= set(ids)
+    assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
+    assert all(attrs.get("aria-label") for attrs in page.having("data-figure"))
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+    assert [tag for tag, _ in page.tags if tag == "h1"] == ["h1"]
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_mistakes_and_sheets_are_small_and_the_unreadable_are_counted(page: Page, textile: Any) -> None:
+    best = build(textile.folder, study=textile.study).rows[0].trial
+    wrong = 3 * np.flatnonzero(textile.logits[best].argmax(1) != textile.targets)
+    unreadable = int((wrong % 2).sum())
+    assert 0 < len(wrong) <= 12
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(str(each["src"]).partition(",")[2]))).size for each in pictures]
+    assert sizes[-1] == (1400, 47)
+    assert all(max(size) == 160 for size in sizes[:-1])
+    assert "rand & <b>" in page.text
+    assert len(pictures) - 1 == len(wrong) - unreadable
+    assert (f"{unreadable} picture" in page.text) == (unreadable > 0)
+
+
+def test_says_why_and_what_went_wrong(page: Page) -> None:
+    for phrase in (
+        *("the CPU has AMX", "no GPU was found", "only 600 training images", "too slow: 2 epochs fit"),
+        *("truncated file: <eof>", "the class =cmd() has few images", "diverged: 1, out of memory: 1, crashed: 1."),
+        *("became nan in epoch 2", "cut short by the budget after epoch 3 of 6", "pruned after epoch 2 of 6"),
+        "Finished trials come before pruned ones, whatever their scores.",
+    ):
+        assert phrase in page.text
+
+
+@pytest.mark.parametrize("trials", [0, 1, 5])
+def test_can_be_written_in_the_middle_of_a_search(make_study: Callable[..., Any], tmp_path: Path, trials: int) -> None:
+    made = make_study(trials=trials, finished=False)
+    text = Page(report.write(made.folder, tmp_path, study=made.study).read_text("utf-8")).text
+    assert "still running" in text
+    assert "1 running" in text
+    assert ("No answer yet" in text) == (trials == 0)
+    assert f"Too few finished trials to tell: {max(0, min(trials, 4))}" in text
+    assert ("automl refit" in text) == (trials > 0)
+
+
+def test_only_pruned_trials(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    made = make_study(trials=0)
+    made.study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4}))
+    text = Page(report.write(made.folder, tmp_path, study=made.study).read_text("utf-8")).text
+    assert "No trial has finished: this one was pruned" in text
+
+
+def test_missing_and_odd_files_cost_their_section_only(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    made = make_study(trials=12)
+    for path in (made.folder.audit, made.folder.manifest):
+        path.unlink()
+    made.folder.plan.write_text("[]")
+    (made.folder.model / "metrics.json").write_text('{"trial": 1, "test": {"accuracy": 0.5}}')
+    for number in range(12):
+        made.folder.trial(number).metrics.unlink(missing_ok=True)
+        made.folder.trial(number).validation_logits.unlink(missing_ok=True)
+    text = Page(report.write(made.folder, tmp_path, study=made.study).read_text("utf-8")).text
+    assert "No audit was written." in text
+    assert "No plan was written." in text
+    assert "without readable predictions" in text
+    assert "The refit is of trial 1" in text
+
+
+def test_many_classes_become_a_heat_map(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    made = make_study(trials=1)
+    targets = np.arange(300) % 40
+    logits = np.eye(40, dtype=np.float32)[np.where(np.arange(300) < 20, 0, targets)]
+    value = float((logits.argmax(1) == targets).mean())
+    made.study.add_trial(create_trial(state=TrialState.COMPLETE, value=max(value, 0.999), user_attrs={}))
+    folder = made.folder.trial(1)
+    folder.root.mkdir()
+    np.savez(folder.validation_logits, logits=logits, targets=targets, rows=np.arange(300))
+    page = Page(report.write(made.folder, tmp_path, study=made.study).read_text("utf-8"))
+    assert "confusion-validation" in {attrs["data-figure"] for attrs in page.having("data-figure")}
+    assert "class 39" in page.text
+
+
+def test_figures_are_valid_plotly_and_name_their_axes(textile: Any) -> None:
+    board = build(textile.folder, study=textile.study)
+    epochs = {row.trial: report.load_curve(textile.folder.trial(row.trial)) for row in board.rows}
+    figures = [
+        plots.history(board),
+        plots.curves(board, epochs),
+        plots.losses(epochs[board.rows[0].trial]),
+        plots.importances(importance(textile.study)),
+        plots.latency(board),
+        plots.backbones(board),
+        plots.confusion(np.eye(3, dtype=np.int64), ["a", "<b>", "c"]),
+    ]
+    for figure in figures:
+        assert figure is not None
+        text = re.sub(r"var\(--sans\)", "Arial", json.dumps(figure))
+        drawn = go.Figure(json.loads(re.sub(r"var\(--[a-z0-9]+\)", "#123456", text)))
+        assert drawn.layout.xaxis.title.text
+        json.dumps(figure, allow_nan=False)
+    assert "<b>" not in json.dumps(figures[-1])
+
+
+def test_pareto_front_is_what_nothing_beats(textile: Any) -> None:
+    board = build(textile.folder, study=textile.study)
+    rows = [row for row in board.rows if row.state == "COMPLETE"]
+    expected = {
+        row.trial
+        for row in rows
+        if not any(
+            (other.score, -other.latency_ms) != (row.score, -row.latency_ms)
+            and other.score >= row.score
+            and other.latency_ms <= row.latency_ms
+            for other in rows
+        )
+    }
+    assert {row.trial for row in plots.front(board)} == expected
+
+
+def test_importance_finds_the_parameter_that_matters(textile: Any) -> None:
+    import optuna
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + 0 * trial.suggest_float("y", 0, 1), n_trials=60)
+    found = importance(study)
+    assert next(iter(found.shares)) == "x"
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert (found.trials, found.top) == (60, 6)
+    assert importance(textile.study).trials == MIN_TRIALS
+
+
+def test_unwritable_reports_folder_is_one_line(textile: Any, tmp_path: Path) -> None:
+    (tmp_path / "reports").write_text("a file")
+    with pytest.raises(OutputError, match="cannot write to"):
+        report.write(textile.folder, tmp_path / "reports", study=textile.study)
+
+
+def test_ranking_does_not_import_torch() -> None:
+    code = "import sys, automl.ranking.report; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
