@@ -181,13 +181,14 @@ def _find_timm(rest: str, *, given: str) -> Backbone:
         raise UnknownBackboneError(f'backbone "{given}" has a new name in timm: use "timm/{renamed}"')
     if not timm.is_model(architecture):
         raise UnknownBackboneError(f'unknown backbone "{given}"{_suggest(given) or ": timm has no such model"}')
-    tags = [cfg_name.partition(".")[2] for cfg_name in timm.list_models(f"{architecture}.*", include_tags=True)]
-    if tag and tag not in tags:
+    try:
+        cfg = get_pretrained_cfg(rest)
+    except RuntimeError as error:  # timm knows the architecture, not the tag
+        tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", include_tags=True)]
         hint = did_you_mean(tag, tags) or ":"
         raise UnknownBackboneError(
             f'unknown pretrained tag "{tag}" of backbone "{given}"{hint} timm/{architecture} has {", ".join(tags)}'
-        )
-    cfg = get_pretrained_cfg(rest)
+        ) from error
     module = _module(architecture)
     reason = _UNSUPPORTED.get(module) or (_HEAD if cfg is None or not isinstance(cfg.classifier, str) else "")
     if cfg is None or reason:
