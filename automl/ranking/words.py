@@ -140,7 +140,9 @@ def answer(board: Leaderboard) -> list[str]:
         sentences.append(_ties(board))
     test = test_score(board)
     if test is not None:
-        sentences.append(f"Retrained in full, it scored {number(board.metric, test)} on the test images.")
+        refitted = (board.refit or {}).get("trial")
+        who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
+        sentences.append(f"Retrained in full, {who} scored {number(board.metric, test)} on the test images.")
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences

@@ -200,6 +200,7 @@ def test_missing_and_odd_files_cost_their_section_only(make_study: Callable[...,
     assert "No plan was written." in text
     assert "without readable predictions" in text
     assert "The refit is of trial 1" in text
+    assert "Retrained in full, trial 1 scored 50.0 %" in text
 
 
 def test_many_classes_become_a_heat_map(make_study: Callable[..., Any], tmp_path: Path) -> None:

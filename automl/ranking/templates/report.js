@@ -47,13 +47,13 @@
 
   const board = document.getElementById("board");
   if (board) {
-    const text = new Set(["backbone"]), highFirst = new Set(["score"]);
+    const text = new Set(["backbone"]);
     board.tHead.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (!button) return;
       const head = button.parentElement, key = button.dataset.sort;
       const before = head.getAttribute("aria-sort");
-      const descending = before ? before === "ascending" : highFirst.has(key);
+      const descending = before ? before === "ascending" : button.dataset.first === "descending";
       for (const each of board.tHead.querySelectorAll("[aria-sort]")) each.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       const sign = descending ? -1 : 1;
