@@ -244,7 +244,9 @@ def parse_config(text: str, source: str) -> SearchConfig:
         document = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{source}:{line}: {str(error.problem).split(' with value')[0]}; remove one of the two") from error
+        raise ConfigError(
+            f"{source}:{line}: {str(error.problem).split(' with value')[0]}; remove one of the two"
+        ) from error
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -287,7 +289,9 @@ def _check_params(params: Any, document: Any) -> list[tuple[int, str]]:
     for name, value in (params or {}).items() if isinstance(params, dict) else ():
         line = _line(document, ("params", name))
         if name not in PARAMETERS:
-            problems.append((line, f'params.{name}: unknown hyperparameter "{name}"{did_you_mean(str(name), PARAMETERS)}'))
+            problems.append(
+                (line, f'params.{name}: unknown hyperparameter "{name}"{did_you_mean(str(name), PARAMETERS)}')
+            )
             continue
         parameter = PARAMETERS[name]
         if isinstance(value, dict):

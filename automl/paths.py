@@ -1,11 +1,13 @@
 """Every file name inside a study folder. No other module joins these strings.
 
-    runs/<study>/
-      study.db  resolved.yaml  manifest.parquet  audit.json  plan.json  driver.lock  search.log
-      pixels/  embeddings/
-      trials/0007/{spec.json, metrics.jsonl, last.safetensors, val_logits.npz, log.txt}
-      model/
-    reports/<study>/{index.html, leaderboard.json, leaderboard.csv, leaderboard.md}
+runs/<study>/
+  study.db  resolved.yaml  manifest.parquet  audit.json  screening.json  plan.json
+  driver.lock  driver.json  search.log
+  pixels/  embeddings/
+  trials/0007/{spec.json, metrics.jsonl, last.safetensors, val_logits.npz, log.txt}
+  refit/{spec.json, metrics.jsonl, last.safetensors, log.txt}
+  model/
+reports/<study>/{index.html, leaderboard.json, leaderboard.csv, leaderboard.md}
 """
 
 from __future__ import annotations
@@ -84,6 +86,10 @@ class StudyFolder:
     @property
     def lock(self) -> Path:
         return self.root / "driver.lock"
+
+    @property
+    def driver(self) -> Path:
+        return self.root / "driver.json"
 
     @property
     def log(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from automl.backbones.build import (
+    MlpHead,
     build,
     build_pretrained,
     classifier_name,
@@ -18,6 +19,7 @@ from automl.backbones.weights import WeightsFile, fingerprint, load_state_dict, 
 
 __all__ = [
     "Backbone",
+    "MlpHead",
     "WeightsFile",
     "build",
     "build_pretrained",

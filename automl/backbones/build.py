@@ -62,9 +62,7 @@ class ConvHead(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.dropout(x, self.dropout, self.training)
-        if x.ndim == 2:
-            return functional.linear(x, self.weight.flatten(1), self.bias)
-        return super().forward(x)
+        return super().forward(x) if x.ndim == 4 else super().forward(x[:, :, None, None]).flatten(1)
 
 
 class MlpHead(nn.Module):

@@ -237,7 +237,7 @@ def _from_hugging_face(
         except (EntryNotFoundError, RepositoryNotFoundError) as error:
             if isinstance(error, RepositoryNotFoundError):
                 return _Miss(backbone, (*places, f"the hub {host} (it has no {repository}, or access to it is gated)"))
-        except Exception as error:  # noqa: BLE001  the HTTP client's own classes: no route, no name, time-out, …
+        except Exception as error:
             unreachable[host] = f"{type(error).__name__}"
     reason = f"no answer: {unreachable[host]}" if host in unreachable else "it has no weights file"
     return _Miss(backbone, (*places, f"the hub {host} ({reason})"))

@@ -69,7 +69,6 @@ def measure_cost(
     batch_size: int,
     device: torch.device,
     precision: Precision,
-    forward_seconds: float,
     start_seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
@@ -83,6 +82,7 @@ def measure_cost(
     if precision.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
+    forward_seconds = _forward_seconds(model, images, device=device, precision=precision)
     step_seconds: dict[float, float] = {}
     for depth in PROBED_DEPTHS:
         freeze(model, depth)
@@ -128,6 +128,20 @@ def latency_ms(
         _wait(device)
         times.append(1000 * (time.perf_counter() - started))
     return statistics.median(times[3:])
+
+
+@torch.inference_mode()
+def _forward_seconds(model: nn.Module, images: torch.Tensor, *, device: torch.device, precision: Precision) -> float:
+    """Seconds per image of a forward pass, the faster of two after one to warm up."""
+    model.eval()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
+            model(images)
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) / len(images)
 
 
 def _wait(device: torch.device) -> None:

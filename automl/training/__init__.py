@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from automl.training.augment import contact_sheet, make_policy
-from automl.training.device import Precision, choose_device, choose_precision, keep_buffers, peak_memory_mb, reset_peak_memory
+from automl.training.device import (
+    Precision,
+    choose_device,
+    choose_precision,
+    keep_buffers,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 from automl.training.evaluate import Normalise, measure, predict_logits, recalibrate
 from automl.training.fine_tune import Epoch, Outcome, fine_tune
 

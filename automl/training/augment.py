@@ -101,7 +101,9 @@ def _signs(count: int) -> Tensor:
 
 
 def _three() -> v2.Transform:
-    recolour = v2.RandomChoice([v2.RandomGrayscale(p=1.0), v2.RandomSolarize(128, p=1.0), v2.GaussianBlur(9, (0.1, 2.0))])
+    recolour = v2.RandomChoice(
+        [v2.RandomGrayscale(p=1.0), v2.RandomSolarize(128, p=1.0), v2.GaussianBlur(9, (0.1, 2.0))]
+    )
     return v2.Compose([recolour, v2.ColorJitter(0.3, 0.3, 0.3)])
 
 

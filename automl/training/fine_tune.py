@@ -105,7 +105,7 @@ def fine_tune(
         mean, std: Per channel, of values 0…1.
         balanced: Weigh classes inversely to their frequency in `train_rows`.
         micro_batch: Images per forward pass; gradients of a batch are accumulated over its micro-batches.
-        checkpoint: Written after every epoch, and resumed from if it exists. None: neither.
+        checkpoint: Written after every epoch but the last, and resumed from if it exists. None: neither.
         identity: What a checkpoint must have been written for to be resumed from.
         time_limit: Seconds after which the run stops where it is, as `truncated`, with its last whole epoch reported.
         report: Called after each epoch; may raise to end the run.
@@ -196,10 +196,10 @@ def fine_tune(
             if not np.isfinite(logits).all():
                 return Outcome("diverged", epoch, trained, evaluated)
             metrics = measure(logits, targets[validation_rows])
-        if checkpoint is not None:
+        report(Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits))
+        if checkpoint is not None and epoch + 1 < epochs:
             progress = Progress(epoch + 1, step, trained)
             save_checkpoint(checkpoint, progress, models=models, optimizer=updater, identity=identity)
-        report(Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits))
     return Outcome("complete", epochs, trained, evaluated.eval())
 
 

@@ -1,0 +1,431 @@
+"""The command line. Progress goes to stderr, results to stdout; heavy libraries are imported by the command that needs
+them, so that `automl --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl import __version__
+from automl.errors import AutoMLError, ConfigError, DataError, OutputError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from automl.config import SearchConfig
+    from automl.data import Dataset
+    from automl.search.plan import Plan
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="automl",
+    help="Find out which pretrained image backbone to fine-tune on your data, how, and how sure that answer is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+logger = logging.getLogger("automl")
+
+LIST_PANEL = "Look things up"
+DATA = Annotated[Path, typer.Argument(help="folder of class folders, folder with train/ [val/] test/, or CSV/parquet")]
+RUN = Annotated[Path, typer.Argument(help="study folder, such as runs/NAME")]
+SPACE = Annotated[
+    str, typer.Option("--space", help="search space: a file, or demo, classic, laptop, overnight-gpu, edge")
+]
+BUDGET = Annotated[str | None, typer.Option("--budget", help="wall-clock time, refit included: 8h, 90m, 1h30m, 45s")]
+TRIALS = Annotated[int | None, typer.Option("--trials", min=1, help="stop after this many trials")]
+OUT = Annotated[Path | None, typer.Option("--out", help="study folder; default runs/<name of DATA>-<date>")]
+SEED = Annotated[int | None, typer.Option("--seed", min=0, help="seed of splits, sampler and training")]
+REPORTS = Annotated[Path, typer.Option("--reports", help="folder of the leaderboard reports")]
+WEIGHTS = Annotated[
+    Path | None, typer.Option("--weights-dir", envvar="AUTOML_WEIGHTS_DIR", help="folder of pretrained weights")
+]
+RAY = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster to use; default: this machine")]
+STORAGE = Annotated[
+    str | None, typer.Option("--storage", help="RDB URL of the study; default: SQLite in the study folder")
+]
+JSON = Annotated[bool, typer.Option("--json", help="print the leaderboard as JSON at the end")]
+
+
+class BoardFormat(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+
+
+class PredictFormat(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class ExportFormat(StrEnum):
+    onnx = "onnx"
+    torch_export = "torch-export"
+
+
+@app.command()
+def search(
+    data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None, seed: SEED = None,
+    reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, storage: STORAGE = None,
+    as_json: JSON = False,
+) -> None:  # fmt: skip
+    """Audit the data, screen the backbones, plan, search, refit the best, and report."""
+    _search(
+        data, space, budget, trials, out, seed, reports, weights_dir, ray_address, storage, as_json, plan_only=False
+    )
+
+
+@app.command()
+def plan(
+    data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None, seed: SEED = None,
+    weights_dir: WEIGHTS = None, ray_address: RAY = None,
+) -> None:  # fmt: skip
+    """Audit, screen and plan, without the search."""
+    _search(
+        data, space, budget, trials, out, seed, Path("reports"), weights_dir, ray_address, None, False, plan_only=True
+    )
+
+
+@app.command()
+def resume(
+    run: RUN,
+    budget: Annotated[str | None, typer.Option("--budget", help="more time, such as +2h; default: what is left")] = None,
+    trials: Annotated[str | None, typer.Option("--trials", help="more trials, such as +10")] = None,
+    reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, as_json: JSON = False,
+) -> None:  # fmt: skip
+    """Go on with a study that was interrupted, or extend one that is done."""
+    from automl import pipeline
+    from automl.config import parse_duration
+    from automl.search.runner import Interrupt
+
+    try:
+        seconds = parse_duration(budget) if budget is not None else None
+        more = int(trials.removeprefix("+")) if trials is not None else None
+        if more is not None and more < 1:
+            raise ValueError(f"--trials must be at least 1: given {trials}")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    folder = _study(run)
+    _log_to(folder.log)
+    with Interrupt().installed() as interrupt:
+        page = pipeline.resume(
+            folder, reports, more_budget=seconds, more_trials=more, weights_dir=weights_dir, ray_address=ray_address,
+            interrupt=interrupt, progress=_Progress(),
+        )  # fmt: skip
+    _close(folder.root, page, interrupt.code, as_json)
+
+
+@app.command()
+def leaderboard(run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table) -> None:
+    """Print the leaderboard of a study; also while it runs."""
+    _print_board(_study(run).root, style.value)
+
+
+@app.command()
+def report(run: RUN, reports: REPORTS = Path("reports")) -> None:
+    """Write the leaderboard report of a study; also while it runs."""
+    from automl.reporting import write_report
+
+    folder = _study(run)
+    print(write_report(folder, reports, _load(folder)))
+
+
+@app.command()
+def refit(
+    run: RUN,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="trial number; default: the best")] = None,
+    reports: REPORTS = Path("reports"),
+) -> None:
+    """Retrain a trial's configuration in full on train + validation, score it on the test split, package it."""
+    from automl import pipeline
+    from automl.search.trial import prepare_process
+
+    prepare_process(None)
+    folder = _study(run)
+    _log_to(folder.log)
+    metrics = pipeline.refit_trial(folder, reports, trial, _Progress())
+    test = metrics["test"]
+    print(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
+          f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="study folder or model package")],
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH…", help="images, folders, tables")] = None,
+    style: Annotated[PredictFormat, typer.Option("--format")] = PredictFormat.table,
+    split: Annotated[
+        str | None, typer.Option("--split", help="instead of PATH: a split of the study, such as test")
+    ] = None,
+) -> None:
+    """Apply the winner to images."""
+    from automl.paths import StudyFolder
+    from automl.refit import find_images, format_predictions
+    from automl.refit import predict as apply
+
+    folder = model if (model / "package.json").exists() else StudyFolder(model).model
+    if not folder.exists():
+        raise UsageError(f"no model in {model}: expected a model package or a study folder whose refit is done")
+    truth: dict[str, str] = {}
+    if split is not None:
+        truth = _labelled(StudyFolder(model), split)
+    elif not paths:
+        raise UsageError("nothing to predict: give images, folders or tables, or --split test")
+    images = [Path(each) for each in truth] if truth else find_images(paths or [])
+    predictions, package = apply(folder, images, progress=lambda done, total: _Progress()("predict", done, total))
+    print(format_predictions(predictions, package.labels, style.value))
+    unread = sum(each.label is None for each in predictions)
+    if truth:
+        right = sum(each.label == truth[each.path] for each in predictions)
+        _say(f"accuracy {right / len(predictions):.4f}: {right} of {len(predictions)} images of the {split} split")
+    if unread:
+        _say(f"{unread} of {len(predictions)} images could not be read; the reasons are in the output")
+    if unread == len(predictions):
+        raise DataError("none of the images could be read")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="study folder or model package")],
+    style: Annotated[ExportFormat, typer.Option("--format")],
+    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: in the package")] = None,
+) -> None:
+    """Write the winner as ONNX or as a torch.export program, checked against the original."""
+    from automl.paths import StudyFolder
+    from automl.refit.export import export_package
+
+    folder = model if (model / "package.json").exists() else StudyFolder(model).model
+    print(export_package(folder, style.value, out))
+
+
+@app.command()
+def backbones(
+    pattern: Annotated[str, typer.Argument(help="shell pattern, such as '*resnet50*' or 'torchvision/*'")] = "*",
+) -> None:
+    """List the backbones that a search space may name."""
+    from automl.backbones import names
+
+    found = names(pattern)
+    if not found:
+        raise UsageError(f'no backbone matches "{pattern}"{did_you_mean(pattern, names("*"))}')
+    print("\n".join(found))
+
+
+@app.command()
+def demo(
+    out: OUT = None, budget: BUDGET = None, trials: TRIALS = None, seed: SEED = None, reports: REPORTS = Path("reports")
+) -> None:
+    """Run the main job on packaged images and weights: simulated textile inspection, three small backbones."""
+    from automl.demo import write_manifest
+
+    target = out or Path("runs") / "demo"
+    manifest = write_manifest(target.with_name(target.name + "-data"))
+    _search(manifest, "demo", budget, trials, target, seed, reports, None, None, None, False, plan_only=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: versions, device, precision, Ray, and where weights are looked for."""
+    from automl.doctor import check
+
+    failed = False
+    for name, passed, text in check():
+        failed = failed or not passed
+        print(f"{'ok  ' if passed else 'FAIL'}  {name}: {text}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: errors that a person can cause end in one line and their exit code."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except AutoMLError as error:
+        lines = error.problems if isinstance(error, ConfigError) else str(error).splitlines() or [type(error).__name__]
+        for line in lines:
+            _say(f"error: {line}")
+        code = error.exit_code
+    except typer._click.exceptions.ClickException as error:  # type: ignore[attr-defined]
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)
+
+
+def _search(
+    data: Path, space: str, budget: str | None, trials: int | None, out: Path | None, seed: int | None, reports: Path,
+    weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool, *, plan_only: bool,
+) -> None:  # fmt: skip
+    from automl import pipeline
+    from automl.paths import StudyFolder
+    from automl.search.runner import Interrupt
+
+    if not data.exists():
+        raise DataError(f"no such file or folder: {data}")
+    config = _config(space, data, budget, trials, seed, storage)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    root = out or Path("runs") / f"{data.resolve().stem}-{'plan-' if plan_only else ''}{stamp}"
+    folder = StudyFolder(root)
+    if root.exists() and not root.is_dir():
+        raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
+    _log_to(folder.log, create=not folder.resolved.exists())
+    with Interrupt().installed() as interrupt:
+        page = pipeline.search(
+            config, folder, reports, weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt,
+            progress=_Progress(), show_plan=_show_plan, plan_only=plan_only,
+        )  # fmt: skip
+    if plan_only:
+        print(folder.plan)
+        return
+    _close(root, page, interrupt.code, as_json)
+
+
+def _config(
+    space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None
+) -> SearchConfig:
+    from automl.config import RunConfig, load_config, parse_duration
+
+    config = load_config(_space_file(space))
+    changes: dict[str, Any] = {}
+    try:
+        if budget is not None:
+            changes["budget"] = parse_duration(budget)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error}") from None
+    changes |= {
+        key: value for key, value in (("trials", trials), ("seed", seed), ("storage", storage)) if value is not None
+    }
+    search = RunConfig.model_validate({**config.search.model_dump(), **changes})
+    return config.model_copy(update={"search": search, "dataset": str(data.resolve())})
+
+
+def _space_file(space: str) -> Path:
+    if Path(space).suffix in (".yaml", ".yml") or "/" in space:
+        return Path(space)
+    for folder in (Path(str(files("automl"))) / "search_spaces", Path(__file__).parent.parent / "search_spaces"):
+        if (folder / f"{space}.yaml").exists():
+            return folder / f"{space}.yaml"
+    known = ("demo", "classic", "laptop", "overnight-gpu", "edge")
+    raise ConfigError(
+        f'no search space "{space}"{did_you_mean(space, known)} (known: {", ".join(known)}; or a .yaml file)'
+    )
+
+
+def _study(run: Path) -> Any:
+    from automl.paths import StudyFolder
+
+    folder = StudyFolder(run)
+    if not folder.resolved.exists():
+        raise UsageError(f"no study in {run}: expected {folder.resolved.name} there; start one with automl search")
+    return folder
+
+
+def _load(folder: Any) -> Any:
+    from automl.config import load_config
+    from automl.search.study import load_study
+
+    return load_study(folder, storage=load_config(folder.resolved).search.storage)
+
+
+def _print_board(root: Path, style: str) -> None:
+    from automl.paths import StudyFolder
+    from automl.ranking.leaderboard import build
+    from automl.ranking.terminal import table
+
+    folder = StudyFolder(root)
+    board = build(folder, study=_load(folder))
+    print({"json": board.to_json, "csv": board.to_csv, "md": board.to_markdown, "table": lambda: table(board)}[style]())
+
+
+def _close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
+    """Print the leaderboard and what to do next; exit with the signal's code if there was one."""
+    if page is not None:
+        _print_board(root, "json" if as_json else "table")
+    if code:
+        _say(f"interrupted; everything is saved. Go on with: automl resume {root}" if page else "interrupted")
+        raise typer.Exit(code)
+    lines = [
+        f"Report       {page}",
+        f"Model        {root / 'model'}",
+        f"Predict      automl predict {root} IMAGES",
+        f"Extend       automl resume {root} --budget +1h",
+    ]
+    _say("\n".join(lines))
+
+
+def _show_plan(plan: Plan, dataset: Dataset) -> None:
+    from automl.search.show import plan_lines
+
+    for warning in dataset.audit.warnings:
+        _say(f"audit: {warning}")
+    _say("\n".join(plan_lines(plan, dataset)))
+
+
+def _labelled(folder: Any, split: str) -> dict[str, str]:
+    from automl.data import Dataset
+
+    dataset = Dataset.load(folder.manifest, folder.audit)
+    try:
+        rows = dataset.table.iloc[dataset.rows(split)]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return dict(zip(rows["path"], rows["label"], strict=True))
+
+
+class _Progress:
+    """Plain lines on stderr, at most one every two seconds and stage."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._last.get(stage, -1e9) < 2.0:
+            return
+        self._last[stage] = now
+        _say(f"{stage}: {done}/{total}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _log_to(path: Path, *, create: bool = False) -> None:
+    """Send the package's log to stderr, and with times to the study's log file."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers.clear()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    if create:
+        from automl.paths import make_folder
+
+        make_folder(path.parent)
+    if path.parent.exists():
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
+    for handler in handlers:
+        logger.addHandler(handler)

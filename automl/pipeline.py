@@ -1,0 +1,446 @@
+"""The main job from end to end, for the command line and the service alike.
+
+search   audit → decode once → screening → plan → trials → refit → report
+resume   the same, from whatever the study already has
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from automl import __version__
+from automl.backbones import find, locate_all
+from automl.config import RunConfig, SearchConfig, dump_config, load_config
+from automl.data import Dataset, build_cache, prepare
+from automl.errors import ConfigError, NoTrialFinishedError, UsageError
+from automl.paths import StudyFolder, make_folder, write_atomic
+from automl.refit import RefitSpec, affordable_epochs, refit
+from automl.reporting import write_report
+from automl.search.plan import Budget, CostModel, Plan, Screened, default_trials, load_plan, make_plan
+from automl.search.runner import Interrupt, Resources, cluster, each_task, resources, run_search
+from automl.search.screen import screen_backbone
+from automl.search.searcher import Driver
+from automl.search.spec import TrialSpec, effective_resolution, make_spec, wants_balance
+from automl.search.study import StudyRecord, create_study, driver_lock, load_study
+from automl.search.trial import variant_of
+from automl.space import Space, make_space
+
+__all__ = ["Progress", "plan", "refit_trial", "resume", "search"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+
+def search(
+    config: SearchConfig,
+    folder: StudyFolder,
+    reports: Path,
+    *,
+    weights_dir: Path | None,
+    ray_address: str | None,
+    interrupt: Interrupt,
+    progress: Progress,
+    show_plan: Callable[[Plan, Dataset], None],
+    plan_only: bool = False,
+) -> Path | None:
+    """Run a new study in `folder`. Returns the report's page (None for a plan only, or when interrupted early).
+
+    Raises:
+        ConfigError, MissingWeightsError, DataError, OutputError, StorageError: Before any trial starts.
+        NoTrialFinishedError: The search ended without one usable trial.
+    """
+    budget = Budget(config.search.budget)
+    if folder.resolved.exists():
+        raise UsageError(
+            f"{folder.root} holds a study already; go on with: automl resume {folder.root} (or choose another --out)"
+        )
+    config = _normalised(config)
+    weights = _locate(config, weights_dir)
+    make_folder(folder.root)
+    with driver_lock(folder):
+        dataset = _audit(config, folder, progress)
+        space = make_space([each.name for each in config.backbones], config.params)
+        _decode(config, folder, dataset, space, progress)
+        audit_seconds = budget.spent()
+        with cluster(ray_address):
+            share, reason = resources(
+                config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency
+            )
+            balanced, balance_reason = wants_balance(
+                config.training.class_weights, config.search.metric, _train_counts(dataset)
+            )
+            screened = _screen(config, folder, space, weights, share, interrupt, progress)
+            if interrupt():
+                logger.warning("interrupted before the first trial; nothing is kept but the pixel cache")
+                return None
+            made = make_plan(
+                config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
+                choices=[
+                    {"name": "resources", "value": f"{share.concurrency} trials at once", "reason": reason},
+                    {"name": "class weights", "value": "balanced" if balanced else "none", "reason": balance_reason},
+                ],
+            )  # fmt: skip
+            write_atomic(folder.plan, made.to_json())
+            show_plan(made, dataset)
+            if plan_only:
+                return None
+            made.check_budget()
+            study = _create(config, folder, dataset)
+            study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
+            write_atomic(folder.resolved, dump_config(config))  # last: its presence says that there is a study
+            driver = _search(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
+    return _finish(config, folder, reports, study, driver, budget, interrupt)
+
+
+def plan(config: SearchConfig, folder: StudyFolder, **options: Any) -> None:
+    """Audit, screen and plan, without searching. Options as `search`."""
+    search(config, folder, Path("reports"), plan_only=True, **options)
+
+
+def resume(
+    folder: StudyFolder,
+    reports: Path,
+    *,
+    more_budget: float | None,
+    more_trials: int | None,
+    weights_dir: Path | None,
+    ray_address: str | None,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> Path | None:
+    """Go on with the study in `folder`, with what is left of its budget or with `more_budget` seconds.
+
+    Raises:
+        UsageError: There is no study, or nothing is left to do.
+        StorageError: Another driver holds it, or the storage cannot be reached.
+    """
+    config = _resolved(folder)
+    with driver_lock(folder):
+        study = load_study(folder, storage=config.search.storage, sampler=_sampler(config, offset=1))
+        spent = float(study.user_attrs.get("spent_seconds", 0.0))
+        if more_trials is not None:
+            done = len([each for each in study.trials if each.state.is_finished()])
+            config = _with(config, trials=(config.search.trials or done) + more_trials)
+        seconds = more_budget if more_budget is not None else max(0.0, config.search.budget - spent)
+        config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
+        budget = Budget(seconds)
+        record = StudyRecord(study)
+        orphans = record.fail_orphans(max_retries=config.search.max_retries)
+        if orphans:
+            logger.info("interrupted trials enqueued again: %s", ", ".join(map(str, orphans)))
+        dataset = Dataset.load(folder.manifest, folder.audit)
+        if dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
+            raise UsageError(
+                f"the data of {folder.root} have changed since the study began; start a new study with --out"
+            )
+        weights = _locate(config, weights_dir)
+        write_atomic(folder.resolved, dump_config(config))
+        made = load_plan(folder.plan)
+        space = make_space([each.name for each in config.backbones], config.params)
+        _decode(config, folder, dataset, space, progress)
+        with cluster(ray_address):
+            share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
+            balanced, _ = wants_balance(config.training.class_weights, config.search.metric, _train_counts(dataset))
+            driver = _search(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
+    return _finish(config, folder, reports, study, driver, budget, interrupt)
+
+
+def refit_trial(folder: StudyFolder, reports: Path, number: int | None, progress: Progress) -> dict[str, Any]:
+    """Refit one trial of a study (the best by default), write its package and the report. Returns the metrics.
+
+    Raises:
+        UsageError: There is no such trial, or it never finished an epoch.
+        NoTrialFinishedError: No trial of the study has finished.
+    """
+    config = _resolved(folder)
+    with driver_lock(folder):
+        study = load_study(folder, storage=config.search.storage)
+        trial = _best(study) if number is None else _numbered(study, number)
+        if trial is None:
+            raise NoTrialFinishedError(
+                f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
+            )
+        metrics = _refit(config, folder, trial, progress=progress)
+        write_report(folder, reports, study)
+    return metrics
+
+
+# The stages
+
+
+def _normalised(config: SearchConfig) -> SearchConfig:
+    """Give every backbone its full name; all unknown ones are reported together."""
+    problems, choices = [], []
+    for choice in config.backbones:
+        try:
+            choices.append(choice.model_copy(update={"name": find(choice.name).name}))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return config.model_copy(update={"backbones": choices})
+
+
+def _locate(config: SearchConfig, weights_dir: Path | None) -> dict[str, str]:
+    random = {choice.name: "none" for choice in config.backbones if choice.weights == "none"}
+    wanted = [
+        (find(choice.name), choice.weights if isinstance(choice.weights, Path) else None)
+        for choice in config.backbones
+        if choice.name not in random
+    ]
+    found = locate_all(wanted, weights_dir=weights_dir)
+    return random | {name: str(file.path.resolve()) for name, file in found.items()}
+
+
+def _audit(config: SearchConfig, folder: StudyFolder, progress: Progress) -> Dataset:
+    if config.dataset is None:
+        raise UsageError("no dataset given: automl search DATA")
+    dataset = prepare(
+        Path(config.dataset),
+        seed=config.search.seed,
+        validation_fraction=config.data.validation_fraction,
+        test_fraction=config.data.test_fraction,
+        background=config.data.background,
+        max_pixels=config.data.max_pixels,
+        progress=lambda done, total: progress("audit", done, total),
+    )
+    dataset.save(folder.manifest, folder.audit)
+    return dataset
+
+
+def _resolutions(config: SearchConfig, space: Space) -> dict[str, list[int]]:
+    """Every resolution that each backbone can be trained at in this space."""
+    return {
+        choice.name: sorted(
+            {effective_resolution(find(choice.name), int(each)) for each in space.choices("resolution")}
+        )
+        for choice in config.backbones
+    }
+
+
+def _decode(config: SearchConfig, folder: StudyFolder, dataset: Dataset, space: Space, progress: Progress) -> None:
+    variants = {
+        variant_of(find(name), resolution, config.data.crop_mode)
+        for name, resolutions in _resolutions(config, space).items()
+        for resolution in resolutions
+    }
+    build_cache(
+        dataset.table,
+        folder.pixels,
+        sorted(variants, key=lambda each: (each.resolution, each.interpolation)),
+        background=config.data.background,
+        max_pixels=config.data.max_pixels,
+        progress=lambda done, total: progress("decode once", done, total),
+    )
+
+
+def _screen(
+    config: SearchConfig,
+    folder: StudyFolder,
+    space: Space,
+    weights: Mapping[str, str],
+    share: Resources,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> list[Screened]:
+    resolutions = _resolutions(config, space)
+    root = str(folder.root.resolve())
+    specs: list[tuple[str, TrialSpec]] = []
+    for choice in config.backbones:
+        wanted = {"backbone": choice.name, "freeze_depth": 1.0, "resolution": max(resolutions[choice.name])}
+        params = {**space.params(space.nearest(wanted)), **wanted}
+        spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
+        specs.append((root, spec))
+    done = 0
+
+    def one_more(index: int) -> None:
+        nonlocal done
+        done += 1
+        progress("screening", done, len(specs))
+
+    found = each_task(screen_backbone, specs, share, interrupted=interrupt, done=one_more)
+    screened = [each for each in found if isinstance(each, Screened)]
+    for (_, spec), each in zip(specs, found, strict=True):
+        if isinstance(each, BaseException):
+            lines = str(each).strip().splitlines()
+            logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
+    if not screened and not interrupt():
+        raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
+    return screened
+
+
+def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optuna.Study:
+    direction = "minimize" if config.search.metric == "log_loss" else "maximize"
+    study = create_study(folder, storage=config.search.storage, direction=direction, sampler=_sampler(config))
+    attrs = {
+        "metric": config.search.metric,
+        "seed": config.search.seed,
+        "dataset_fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "max_epochs": config.training.epochs,
+        "budget_seconds": config.search.budget,
+        "command": shlex.join(["automl", *sys.argv[1:]]),
+        "version": __version__,
+    }
+    for key, value in attrs.items():
+        study.set_user_attr(key, value)
+    return study
+
+
+def _sampler(config: SearchConfig, offset: int = 0) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=config.search.seed + offset, n_startup_trials=5, multivariate=True)
+
+
+def _search(
+    config: SearchConfig,
+    folder: StudyFolder,
+    study: optuna.Study,
+    dataset: Dataset,
+    made: Plan,
+    weights: Mapping[str, str],
+    budget: Budget,
+    share: Resources,
+    balanced: bool,
+    interrupt: Interrupt,
+) -> Driver:
+    space = make_space(made.backbones, config.params)
+    started = budget.spent()
+    before = float(study.user_attrs.get("spent_seconds", 0.0))
+    driver = Driver(
+        StudyRecord(study),
+        folder=folder,
+        config=config,
+        space=space,
+        weights=weights,
+        defaults=default_trials(made.backbones, space),
+        costs=CostModel(
+            {each.backbone: each.cost for each in made.screened},
+            {each.backbone: each.resolution for each in made.screened},
+            train_images=len(dataset.rows("train")),
+            validation_images=len(dataset.rows("validation")),
+        ),
+        latency={each.backbone: each.cost.latency_ms for each in made.screened},
+        budget=budget,
+        balanced=balanced,
+        interrupted=interrupt,
+        spent_before=before,
+    )
+    study.set_user_attr("stop_reason", None)
+    run_search(driver, folder, share, interrupted=interrupt)
+    StudyRecord(study).fail_orphans(max_retries=config.search.max_retries)
+    if interrupt():
+        driver.stop_reason = "interrupted"
+    study.set_user_attr("stop_reason", driver.stop_reason or "budget")
+    _add_stage(study, "search", budget.spent() - started)
+    return driver
+
+
+def _finish(
+    config: SearchConfig,
+    folder: StudyFolder,
+    reports: Path,
+    study: optuna.Study,
+    driver: Driver,
+    budget: Budget,
+    interrupt: Interrupt,
+) -> Path:
+    """Refit the best trial, unless it is the one that the package holds, and write the report."""
+    best = _best(study)
+    with driver_lock(folder):
+        if best is None and not interrupt():
+            page = write_report(folder, reports, study)
+            failures = [each.user_attrs.get("message") for each in study.trials if each.user_attrs.get("message")]
+            cause = f"; the last failure: {failures[-1]}" if failures else ""
+            raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
+        if best is not None and not interrupt() and study.user_attrs.get("refitted") != best.number:
+            started = budget.spent()
+            epoch_seconds = driver.refit_epoch_seconds(best)
+            _refit(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
+            study.set_user_attr("refitted", best.number)
+            _add_stage(study, "refit", budget.spent() - started)
+        study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
+        return write_report(folder, reports, study)
+
+
+def _refit(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    *,
+    seconds: float = float("inf"),
+    epoch_seconds: float = 0.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    spec, note = affordable_epochs(
+        TrialSpec.from_dict(trial.user_attrs["spec"]), seconds=seconds, epoch_seconds=epoch_seconds
+    )
+    if note:
+        logger.warning(note)
+    logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
+
+    def tell(facts: dict[str, Any]) -> None:
+        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], spec.epochs, facts["train_loss"])
+        if progress is not None:
+            progress("refit", facts["epoch"], spec.epochs)
+
+    wanted = RefitSpec(trial.number, spec, trial.user_attrs.get("metrics", {}), note)
+    try:
+        metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, report=tell)
+    except FloatingPointError as error:
+        raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.root} --trial N") from error
+    test = metrics["test"]
+    logger.info("test split opened: accuracy %.4f (95 %% interval %.4f to %.4f), macro recall %.4f, macro F1 %.4f",
+                test["accuracy"], *test["ci95"], test["macro_recall"], test["macro_f1"])  # fmt: skip
+    if metrics["test_opened"] > 1:
+        logger.warning("the test split was scored %d times: choosing between models by these scores makes them optimistic",
+                       metrics["test_opened"])  # fmt: skip
+    return metrics
+
+
+# Small parts
+
+
+def _resolved(folder: StudyFolder) -> SearchConfig:
+    if not folder.resolved.exists():
+        raise UsageError(
+            f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
+        )
+    return load_config(folder.resolved)
+
+
+def _best(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return study.best_trial if done else None
+
+
+def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        raise UsageError(f"no trial {number} in study {study.study_name}: it has trials 0 to {len(trials) - 1}")
+    if "spec" not in trials[number].user_attrs:
+        raise UsageError(f"trial {number} never started; see automl leaderboard for those that did")
+    return trials[number]
+
+
+def _with(config: SearchConfig, **changes: Any) -> SearchConfig:
+    search = RunConfig.model_validate({**config.search.model_dump(), **changes})
+    return config.model_copy(update={"search": search})
+
+
+def _train_counts(dataset: Dataset) -> dict[str, int]:
+    return {label: counts["train"] for label, counts in dataset.audit.counts.items()}
+
+
+def _add_stage(study: optuna.Study, stage: str, seconds: float) -> None:
+    stages = dict(study.user_attrs.get("stage_seconds", {}))
+    stages[stage] = stages.get(stage, 0.0) + round(seconds, 1)
+    study.set_user_attr("stage_seconds", stages)

@@ -1,0 +1,64 @@
+"""The leaderboard as a table for the terminal, with the answer in words below it."""
+
+from __future__ import annotations
+
+import io
+import shutil
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from automl.ranking import words
+from automl.ranking.leaderboard import Leaderboard, Row
+
+__all__ = ["table"]
+
+ROWS = 25
+
+
+def table(board: Leaderboard, *, width: int | None = None) -> str:
+    """Return the best rows, what failed, and the answer, as plain text of at most `width` columns."""
+    console = Console(file=io.StringIO(), width=width or max(100, shutil.get_terminal_size((120, 40)).columns))
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
+    for name, justify in _COLUMNS:
+        grid.add_column(name, justify=justify, no_wrap=name not in ("params",))  # type: ignore[arg-type]
+    for row in board.rows[:ROWS]:
+        grid.add_row(*_cells(board, row))
+    if board.rows:
+        console.print(grid)
+    if len(board.rows) > ROWS:
+        console.print(f"{len(board.rows) - ROWS} more rows: --format csv shows all")
+    for failure in board.failures[:5]:
+        where = f" ({words.short(failure.backbone)})" if failure.backbone else ""
+        console.print(
+            f"trial {failure.trial}{where}: {failure.reason}: {failure.message}", markup=False, soft_wrap=True
+        )
+    if len(board.failures) > 5:
+        console.print(f"{len(board.failures) - 5} more trials without a score")
+    for sentence in words.answer(board):
+        console.print(sentence, markup=False, soft_wrap=True, highlight=False)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+
+_COLUMNS = (
+    ("rank", "right"), ("trial", "right"), ("backbone", "left"), ("score", "right"), ("95 % interval", "left"),
+    ("tied", "center"), ("epochs", "right"), ("time", "right"), ("latency", "right"), ("params", "left"),
+)  # fmt: skip
+
+
+def _cells(board: Leaderboard, row: Row) -> list[str]:
+    state = "" if row.reason == "complete" else f" {row.reason}"
+    return [
+        str(row.rank),
+        str(row.trial),
+        words.short(row.backbone),
+        words.number(board.metric, row.score),
+        words.bounds(board.metric, row.ci95),
+        "=" if row.tied_with_best else "",
+        f"{row.epochs}/{row.max_epochs}{state}" if row.max_epochs else str(row.epochs),
+        words.duration(row.train_seconds),
+        words.milliseconds(row.latency_ms),
+        ", ".join(words.describe(row.params)),
+    ]

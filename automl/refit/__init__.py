@@ -1,0 +1,21 @@
+"""The best configuration retrained in full, scored once, handed over as a package, and applied to new images."""
+
+from __future__ import annotations
+
+from automl.refit.package import ModelPackage, load_package, save_package
+from automl.refit.predict import Prediction, find_images, format_predictions, predict
+from automl.refit.refit import RefitSpec, affordable_epochs, refit, score
+
+__all__ = [
+    "ModelPackage",
+    "Prediction",
+    "RefitSpec",
+    "affordable_epochs",
+    "find_images",
+    "format_predictions",
+    "load_package",
+    "predict",
+    "refit",
+    "save_package",
+    "score",
+]

@@ -1,0 +1,294 @@
+"""The plan: what was screened, what a trial will cost, how the budget is divided, what is tried first.
+
+Costs start as predictions from the screening's measurements and are corrected by what the finished trials took.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from automl.backbones import default_params, find
+from automl.config import SearchConfig
+from automl.data import Dataset
+from automl.errors import NoTrialFinishedError
+from automl.screening import Candidate, Choice, Cost, shortlist
+from automl.space import Space
+
+__all__ = ["Budget", "CostModel", "Plan", "Screened", "default_trials", "load_plan", "make_plan"]
+
+REFIT_MARGIN = 1.15
+REPORT_SECONDS = 5.0  # leaderboard, test evaluation and the package after the refit
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What the screening found for one backbone at its largest resolution in the space."""
+
+    backbone: str
+    resolution: int
+    knn_accuracy: float
+    linear_accuracy: float
+    embed_seconds: float
+    cost: Cost
+
+
+class Budget:
+    """Wall-clock seconds from the start of the command. The clock is monotonic and can be passed in."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._started = clock()
+
+    def spent(self) -> float:
+        return self._clock() - self._started
+
+    def left(self) -> float:
+        return self.seconds - self.spent()
+
+
+@dataclass
+class CostModel:
+    """Seconds that trials and the refit take on this machine.
+
+    Args:
+        costs: Measured per backbone, at `resolutions` of the same key.
+        train_images, validation_images: Sizes of the splits.
+        recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
+    """
+
+    costs: Mapping[str, Cost]
+    resolutions: Mapping[str, int]
+    train_images: int
+    validation_images: int
+    recalibration_images: int = 512
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+
+    def epoch_seconds(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds of one epoch, evaluation included."""
+        backbone = params["backbone"]
+        cost = self.costs[backbone]
+        if self.is_head_only(params):
+            return 0.02 + 2e-5 * (self.train_images + self.validation_images)
+        evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
+        seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
+        seconds *= (params["resolution"] / self.resolutions[backbone]) ** 2
+        ratios = self.ratios.get(backbone, [])
+        return seconds * (sum(ratios) / len(ratios) if ratios else 1.0)
+
+    def start_seconds(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds from the start of a trial to its first step."""
+        return self.costs[params["backbone"]].start_seconds + 1.0
+
+    def trial_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
+        return self.start_seconds(params) + epochs * self.epoch_seconds(params)
+
+    def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
+        """Predicted seconds of retraining on train + validation, with a margin, until the package is written."""
+        backbone = params["backbone"]
+        images = self.train_images + self.validation_images
+        growth = images / max(1, self.train_images)
+        embedding = self.costs[backbone].forward_seconds * images if self.is_head_only(params) else 0.0
+        seconds = self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
+        return seconds * REFIT_MARGIN + REPORT_SECONDS
+
+    def learn(self, params: Mapping[str, Any], epochs: int, seconds: float) -> None:
+        """Correct the prediction for a backbone by what `epochs` of a trial really took."""
+        if epochs < 1 or self.is_head_only(params):
+            return
+        kept = self.ratios.pop(params["backbone"], [])
+        predicted = self.epoch_seconds(params)
+        self.ratios[params["backbone"]] = [*kept, seconds / epochs / predicted][-8:]
+
+    @staticmethod
+    def is_head_only(params: Mapping[str, Any]) -> bool:
+        """Whether a trial with `params` trains on embeddings (as `TrialSpec.from_embeddings`)."""
+        return (
+            float(params["freeze_depth"]) == 1.0
+            and params["augmentation"] == "none"
+            and not params["mixup"]
+            and not params["cutmix"]
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the search will do. `choices` are automatic decisions: name, value, reason."""
+
+    screened: list[Screened]
+    shortlist: list[Choice]
+    budget: dict[str, float]
+    choices: list[dict[str, Any]]
+    warnings: list[str]
+    trial_seconds: dict[str, dict[str, float]]
+
+    def check_budget(self) -> None:
+        """Refuse a budget that ends before the cheapest trial does.
+
+        Raises:
+            NoTrialFinishedError: With the least budget that would do.
+        """
+        if self.budget["least_seconds"] > self.budget["total_seconds"]:
+            raise NoTrialFinishedError(
+                f"a budget of {self.budget['total_seconds']:.0f} s is too short for one trial on this machine: "
+                f"use at least --budget {self.budget['least_seconds'] * 1.2:.0f}s"
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    @property
+    def backbones(self) -> list[str]:
+        return [choice.backbone for choice in self.shortlist if choice.included]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON value that the report reads."""
+        reasons = {choice.backbone: choice for choice in self.shortlist}
+        return {
+            "screening": [
+                {
+                    "backbone": each.backbone,
+                    "resolution": each.resolution,
+                    "knn_accuracy": each.knn_accuracy,
+                    "linear_accuracy": each.linear_accuracy,
+                    "embed_seconds": each.embed_seconds,
+                    "included": reasons[each.backbone].included,
+                    "reason": reasons[each.backbone].reason,
+                    **each.cost.to_dict(),
+                }
+                for each in self.screened
+            ],
+            "budget": self.budget,
+            "choices": self.choices,
+            "warnings": self.warnings,
+            "trial_seconds": self.trial_seconds,
+        }
+
+
+def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any]]:
+    """Return the sound configurations that are tried before anything is sampled, in order.
+
+    First the head alone on every backbone (an answer within a minute), then for each backbone in turn three quarters
+    frozen and everything trainable: which of the two is right depends on the data.
+    """
+    heads, pairs = [], []
+    for name in backbones:
+        base = default_params(find(name))
+        sound = {
+            "augmentation": "light",
+            "batch_size": 32,
+            "weight_decay": 0.05,
+            "label_smoothing": 0.1,
+            "dropout": 0.0,
+        }
+        sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
+        sound |= {**base, "backbone": name, "resolution": 224}
+        head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
+        heads.append(space.nearest({**sound, **head}))
+        pairs += [space.nearest({**sound, "freeze_depth": depth}) for depth in (0.75, 0.0)]
+    unique: list[dict[str, Any]] = []
+    for params in [*heads, *pairs]:
+        if params not in unique:
+            unique.append(params)
+    return unique
+
+
+def make_plan(
+    config: SearchConfig,
+    dataset: Dataset,
+    space: Space,
+    screened: list[Screened],
+    *,
+    seconds_left: float,
+    seconds_spent: float,
+    choices: list[dict[str, Any]],
+) -> Plan:
+    """Shortlist the screened backbones and divide what is left of the budget."""
+    train, validation = len(dataset.rows("train")), len(dataset.rows("validation"))
+    costs = CostModel(
+        {each.backbone: each.cost for each in screened}, {each.backbone: each.resolution for each in screened},
+        train_images=train, validation_images=validation,
+    )  # fmt: skip
+    epochs = config.training.epochs
+    seconds: dict[str, dict[str, float]] = {}
+    for each in screened:
+        params = {**space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))}
+        kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
+        seconds[each.backbone] = {
+            kind: costs.trial_seconds(
+                {
+                    **params,
+                    "backbone": each.backbone,
+                    "freeze_depth": depth,
+                    "augmentation": policy,
+                    "mixup": 0,
+                    "cutmix": 0,
+                },
+                epochs,
+            )
+            for kind, (depth, policy) in kinds.items()
+        }
+    refit_seconds = {
+        each.backbone: seconds[each.backbone]["everything"] * (train + validation) / max(1, train) * REFIT_MARGIN
+        + REPORT_SECONDS
+        for each in screened
+    }
+    search_seconds = seconds_left - min(refit_seconds.values())
+    decided = shortlist(
+        [
+            Candidate(each.backbone, each.knn_accuracy, each.linear_accuracy, seconds[each.backbone]["everything"])
+            for each in screened
+        ],
+        search_seconds=search_seconds,
+    )
+    kept = [choice.backbone for choice in decided if choice.included]
+    cheapest = min(min(each.values()) for each in seconds.values())
+    cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
+    reserve = min(refit_seconds[each] for each in kept)
+    warnings = []
+    if seconds_left < cheapest_past_head + reserve:
+        warnings.append(
+            f"the budget is too short to train anything past the head: the cheapest such trial takes about "
+            f"{cheapest_past_head:.0f} s and its refit {reserve:.0f} s, {max(0.0, seconds_left):.0f} s are left"
+        )
+    typical = sorted(seconds[each]["everything"] for each in kept)[len(kept) // 2]
+    return Plan(
+        screened=screened,
+        shortlist=decided,
+        budget={
+            "total_seconds": seconds_left + seconds_spent,
+            "screening_seconds": seconds_spent,
+            "search_seconds": max(0.0, seconds_left - reserve),
+            "refit_seconds": reserve,
+            "least_seconds": seconds_spent + cheapest + REPORT_SECONDS,
+            "trials_per_hour": 3600 / typical,
+        },
+        choices=choices,
+        warnings=warnings,
+        trial_seconds=seconds,
+    )
+
+
+def load_plan(path: Path) -> Plan:
+    """Read what `Plan.to_json` wrote."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    names = {field.name for field in fields(Cost)}
+    return Plan(
+        screened=[
+            Screened(
+                each["backbone"], each["resolution"], each["knn_accuracy"], each["linear_accuracy"], each["embed_seconds"],
+                Cost.from_dict({key: entry for key, entry in each.items() if key in names}),
+            )
+            for each in value["screening"]
+        ],
+        shortlist=[Choice(each["backbone"], each["included"], each["reason"]) for each in value["screening"]],
+        budget=value["budget"],
+        choices=value["choices"],
+        warnings=value["warnings"],
+        trial_seconds=value["trial_seconds"],
+    )  # fmt: skip

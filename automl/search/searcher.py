@@ -1,0 +1,282 @@
+"""The driver of a search: decides what runs next and what an outcome means. Thin adapters connect it to Ray Tune.
+
+One study, one driver, one order of questions: interrupted trials first, then the sound defaults, then the sampler.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from automl.config import SearchConfig
+from automl.paths import StudyFolder
+from automl.search.plan import Budget, CostModel
+from automl.search.scheduler import Rungs, group_of
+from automl.search.spec import TrialSpec, make_spec
+from automl.search.study import Reason, StudyRecord
+from automl.space import Space
+
+__all__ = ["Assignment", "Driver"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is asked to do: the trial's number, its specification, and seconds until it must stop."""
+
+    number: int
+    spec: TrialSpec
+    time_limit: float
+
+
+@dataclass
+class _Running:
+    trial: optuna.Trial
+    spec: TrialSpec
+    facts: dict[str, Any] = field(default_factory=dict)
+    reason: Reason | None = None
+    message: str = ""
+
+
+class Driver:
+    """Hands out trials and records what becomes of them.
+
+    Args:
+        defaults: Parameters tried before anything is sampled, in order.
+        latency: Milliseconds of one image per backbone, as the screening measured.
+        interrupted: Asked before every decision; once True nothing new starts.
+        spent_before: Seconds that earlier runs of this study took.
+    """
+
+    def __init__(
+        self,
+        record: StudyRecord,
+        *,
+        folder: StudyFolder,
+        config: SearchConfig,
+        space: Space,
+        weights: Mapping[str, str],
+        defaults: Sequence[Mapping[str, Any]],
+        costs: CostModel,
+        latency: Mapping[str, float],
+        budget: Budget,
+        balanced: bool,
+        interrupted: Callable[[], bool],
+        spent_before: float = 0.0,
+    ) -> None:
+        self.record = record
+        self.spent_before = spent_before
+        self.stop_reason: str | None = None
+        self._folder, self._config, self._space, self._weights = folder, config, space, weights
+        self._costs, self._latency, self._budget, self._balanced = costs, latency, budget, balanced
+        self._interrupted = interrupted
+        self._maximize = record.study.direction == optuna.study.StudyDirection.MAXIMIZE
+        self._rungs = Rungs(
+            grace_epochs=config.search.grace_epochs,
+            reduction=config.search.reduction,
+            max_epochs=config.training.epochs,
+            maximize=self._maximize,
+        )
+        self._running: dict[int, _Running] = {}
+        self._failures = 0
+        self._defaults = [dict(each) for each in defaults]
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Rebuild rungs, costs and what remains of the defaults from the study."""
+        tried = []
+        for frozen in self.record.study.get_trials(deepcopy=False):
+            params = self._space.params(frozen.params)
+            tried.append(frozen.params)
+            if "backbone" not in params or frozen.state == TrialState.WAITING:
+                continue
+            group = group_of(params["backbone"], float(params["freeze_depth"]))
+            for epoch, value in sorted(frozen.intermediate_values.items()):
+                self._rungs.goes_on(frozen.number, group, epoch, value)
+            if frozen.user_attrs.get("epochs") and params["backbone"] in self._costs.costs:
+                self._costs.learn(params, frozen.user_attrs["epochs"], frozen.user_attrs.get("seconds", 0.0))
+        self._defaults = [each for each in self._defaults if each not in tried]
+
+    # What runs next
+
+    def next(self) -> Assignment | None:
+        """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
+        if self.stop_reason is None and self._interrupted():
+            self.stop_reason = "interrupted"
+        if self.stop_reason is None and self._config.search.trials is not None:
+            if self._counted() >= self._config.search.trials:
+                self.stop_reason = "trials"
+        while self.stop_reason is None:
+            waiting = self.record.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            params: Mapping[str, Any] | None = None
+            if waiting:
+                params = dict(waiting[0].system_attrs.get("fixed_params", {}))
+            elif self._defaults:
+                params = self._defaults.pop(0)
+                if not self._fits(params):
+                    logger.info("not tried: %s needs about %.0f s, %.0f s are left",
+                                _short(self._space.params(params)), self._needed(params), self._search_left(params))  # fmt: skip
+                    continue
+                self.record.study.enqueue_trial(dict(params), user_attrs={"origin": "default"})
+            if (params is not None and not self._fits(params)) or (params is None and self._search_left(None) < self._least_seconds()):
+                self.stop_reason = "budget"
+            else:
+                return self._assign(self.record.ask(self._space.distributions))
+        return None
+
+    def _assign(self, trial: optuna.Trial) -> Assignment:
+        params = self._space.params(trial.params)
+        root = int(trial.user_attrs.get("root", trial.number))
+        spec = make_spec(
+            trial.params,
+            config=self._config,
+            space=self._space,
+            weights=self._weights,
+            balanced=self._balanced,
+            root=root,
+        )
+        trial.set_user_attr("spec", asdict(spec))
+        trial.set_user_attr("max_epochs", spec.epochs)
+        trial.set_user_attr("latency_ms", self._latency.get(spec.backbone))
+        self._running[trial.number] = _Running(trial, spec)
+        resumes = trial.user_attrs.get("resumes")
+        if resumes is not None:
+            self._hand_over(int(resumes), trial)
+        logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], _short(params))
+        return Assignment(trial.number, spec, max(1.0, self._search_left(params)))
+
+    def _hand_over(self, old: int, trial: optuna.Trial) -> None:
+        """Give an interrupted trial's checkpoint and history to the trial that goes on from it."""
+        source, target = self._folder.trial(old), self._folder.trial(trial.number)
+        if not source.checkpoint.exists() or not source.metrics.exists():
+            return
+        target.root.mkdir(parents=True, exist_ok=True)
+        for before, after in ((source.metrics, target.metrics), (source.validation_logits, target.validation_logits)):
+            if before.exists():
+                shutil.copyfile(before, after)
+        source.checkpoint.replace(target.checkpoint)
+        for line in target.metrics.read_text().splitlines():
+            epoch = json.loads(line)
+            trial.report(epoch[self._config.search.metric], epoch["epoch"])
+            trial.set_user_attr("epochs", epoch["epoch"])
+
+    # What becomes of it
+
+    def report(self, number: int, facts: Mapping[str, Any]) -> bool:
+        """Record an epoch (or, with the key `reason`, the end of a trial). Returns whether the trial goes on."""
+        running = self._running[number]
+        if "reason" in facts:
+            running.reason, running.message = facts["reason"], facts.get("message", "")
+            return True
+        value = float(facts[self._config.search.metric])
+        running.facts = dict(facts)
+        kept = ("peak_memory_mb", "startup_seconds", "seconds", "model_parameters", "trainable_parameters", "host")
+        attrs = {key: facts[key] for key in (*kept, "device", "dtype", "from_embeddings", "metrics") if key in facts}
+        attrs |= {"epochs": facts["epoch"], "train_seconds": facts["seconds"]}
+        self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
+        logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
+                    self._config.search.metric, value, facts["seconds"])  # fmt: skip
+        if self._config.search.scheduler == "none":
+            return True
+        group = group_of(running.spec.backbone, running.spec.freeze_depth)
+        goes_on = self._rungs.goes_on(number, group, int(facts["epoch"]), value)
+        if not goes_on:
+            running.reason = "pruned"
+            running.message = f"below the best third of its group at epoch {facts['epoch']}"
+        return goes_on
+
+    def finish(self, number: int, *, error: str | None = None) -> None:
+        """Tell the study how a trial ended. `error` is what killed its worker, if something did."""
+        running = self._running.pop(number, None)
+        if running is None:
+            return
+        reason, message = running.reason, running.message
+        if reason is None:
+            if error is None and self._interrupted():
+                reason = "interrupted"
+            elif error is None:
+                reason, message = "truncated", "stopped at the end of the search budget"
+            else:
+                reason, message = "crashed", error
+        if reason == "interrupted":
+            frozen = self.record.study.trials[number]
+            self.record.requeue(running.trial, frozen, max_retries=self._config.search.max_retries)
+            return
+        state = self.record.finish(running.trial, reason, message)
+        if running.facts:
+            params = self._space.params(running.trial.params)
+            self._costs.learn(params, int(running.facts["epoch"]), float(running.facts["seconds"]))
+        self._failures = self._failures + 1 if reason in ("crashed", "diverged", "out_of_memory") else 0
+        logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
+        self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+        self.record.study.set_user_attr("spent_seconds", self.spent_before + self._budget.spent())
+        if self._failures >= self._config.search.max_failures:
+            self.stop_reason = "failures"
+            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+
+    def incumbent(self) -> optuna.trial.FrozenTrial | None:
+        """Return the best COMPLETE trial, or None."""
+        done = self.record.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not done:
+            return None
+        return (max if self._maximize else min)(done, key=lambda each: each.value or 0.0)
+
+    def past_deadline(self) -> bool:
+        """Whether running trials must be stopped from outside, having ignored their own time limit."""
+        return bool(self._running) and self._search_left(None) < -30.0
+
+    def refit_epoch_seconds(self, trial: optuna.trial.FrozenTrial) -> float:
+        """Predicted seconds of one epoch of the refit of `trial`, start-up spread over its epochs."""
+        epochs = self._config.training.epochs
+        return self._costs.refit_seconds(self._space.params(trial.params), epochs) / epochs
+
+    # Time
+
+    def _counted(self) -> int:
+        trials = self.record.study.get_trials(deepcopy=False)
+        return sum(
+            each.state != TrialState.WAITING and each.user_attrs.get("reason") != "interrupted" for each in trials
+        )
+
+    def _search_left(self, params: Mapping[str, Any] | None) -> float:
+        """Seconds until the search must end so that the incumbent, or `params`, can still be refitted."""
+        epochs = self._config.training.epochs
+        best = self.incumbent()
+        candidates = [self._space.params(best.params)] if best is not None else []
+        if params is not None:
+            candidates.append(self._space.params(params))
+        reserve = max((self._costs.refit_seconds(each, epochs) for each in candidates), default=0.0)
+        return self._budget.left() - reserve
+
+    def _needed(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds until `params` has something to be judged by: its first rung."""
+        full = self._space.params(params)
+        epochs = min(self._config.search.grace_epochs, self._config.training.epochs)
+        return self._costs.trial_seconds(full, epochs)
+
+    def _fits(self, params: Mapping[str, Any]) -> bool:
+        return self._needed(params) <= self._search_left(params)
+
+    def _least_seconds(self) -> float:
+        """Seconds below which sampling another trial is pointless: one trained past the head on the cheapest."""
+        epochs = self._config.search.grace_epochs
+        costs = []
+        for backbone in self._costs.costs:
+            params = self._space.params(self._space.nearest({"backbone": backbone, "freeze_depth": 0.5}))
+            costs.append(self._costs.trial_seconds({**params, "backbone": backbone}, epochs))
+        return min(costs)
+
+
+def _short(params: Mapping[str, Any]) -> str:
+    rate = params.get("learning_rate")
+    parts = [params["backbone"], f"freeze_depth {params['freeze_depth']:g}", f"{params['resolution']} px"]
+    parts += [f"learning_rate {rate:.2g}"] if rate else []
+    return ", ".join([*parts, params["augmentation"]])

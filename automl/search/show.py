@@ -1,0 +1,43 @@
+"""The plan in words, for the terminal."""
+
+from __future__ import annotations
+
+from automl.data import Dataset
+from automl.search.plan import Plan
+
+__all__ = ["plan_lines"]
+
+
+def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
+    """Return the lines that `automl plan` and the head of every search print."""
+    splits = {split: len(dataset.rows(split)) for split in ("train", "validation", "test")}
+    counts = ", ".join(f"{count} {split}" for split, count in splits.items())
+    lines = ["", f"Plan: {sum(splits.values())} images in {len(dataset.classes)} classes ({counts})", ""]
+    width = max(len(each.backbone) for each in plan.screened)
+    head = f"  {'backbone':<{width}}  {'probe':>6}  {'k-NN':>6}  {'params':>8}  {'latency':>9}  {'head':>6}  {'frozen':>7}  {'full':>7}"
+    lines += [head + "   (seconds a trial)"]
+    for each, choice in zip(plan.screened, plan.shortlist, strict=True):
+        seconds = plan.trial_seconds[each.backbone]
+        lines.append(
+            f"  {each.backbone:<{width}}  {each.linear_accuracy:>6.3f}  {each.knn_accuracy:>6.3f}  "
+            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  {seconds['head only']:>6.0f}  "
+            f"{seconds['mostly frozen']:>7.0f}  {seconds['everything']:>7.0f}"
+            + ("" if choice.included else f"   left out: {choice.reason}")
+        )
+    budget = plan.budget
+    lines += [
+        "",
+        f"Budget: {_minutes(budget['total_seconds'])} = {_minutes(budget['screening_seconds'])} until here, "
+        f"{_minutes(budget['search_seconds'])} search, {_minutes(budget['refit_seconds'])} kept for the refit; "
+        f"about {budget['trials_per_hour']:.0f} full trials an hour",
+    ]
+    lines += [f"Chosen: {each['name']} {each['value']} ({each['reason']})" for each in plan.choices]
+    lines += [f"Warning: {warning}" for warning in plan.warnings]
+    return [*lines, ""]
+
+
+def _minutes(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
