@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in lines:
             _say(f"error: {line}")
         code = error.exit_code
-    except typer._click.exceptions.ClickException as error:  # type: ignore[attr-defined]
+    except typer._click.exceptions.ClickException as error:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -356,7 +356,14 @@ def _print_board(root: Path, style: str) -> None:
 
     folder = StudyFolder(root)
     board = build(folder, study=_load(folder))
-    print({"json": board.to_json, "csv": board.to_csv, "md": board.to_markdown, "table": lambda: table(board)}[style]())
+    if style == "json":
+        print(board.to_json())
+    elif style == "csv":
+        print(board.to_csv().rstrip("\n"))
+    elif style == "md":
+        print(board.to_markdown().rstrip("\n"))
+    else:
+        print(table(board))
 
 
 def _close(root: Path, page: Path | None, code: int, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import TrialState
@@ -279,7 +279,7 @@ def _screen(
 
 
 def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optuna.Study:
-    direction = "minimize" if config.search.metric == "log_loss" else "maximize"
+    direction: Literal["minimize", "maximize"] = "minimize" if config.search.metric == "log_loss" else "maximize"
     study = create_study(folder, storage=config.search.storage, direction=direction, sampler=_sampler(config))
     attrs = {
         "metric": config.search.metric,

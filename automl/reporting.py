@@ -50,7 +50,7 @@ def contact_sheets(dataset: Dataset, policies: list[str]) -> dict[str, Image.Ima
     from automl.data import fit
     from automl.training import contact_sheet
 
-    images = []
+    images: list[torch.Tensor] = []
     rows = dataset.rows("train")
     chosen = [
         rows[np.flatnonzero(dataset.table["target"].to_numpy()[rows] == target)[:1]]

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 import timm
 from timm.models import get_deprecated_models, get_pretrained_cfg, model_entrypoint
-from torchvision.models import WeightsEnum  # type: ignore[import-untyped]
+from torchvision.models import WeightsEnum
 
 from automl.backbones import twins
 from automl.errors import UnknownBackboneError, did_you_mean

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-import torchvision.models  # type: ignore[import-untyped]
+import torchvision.models
 from torchvision.models import WeightsEnum
 
 __all__ = ["entries", "has_twin", "models", "nearest"]

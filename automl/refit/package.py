@@ -78,7 +78,7 @@ def save_package(
         background=spec.background,
         max_pixels=max_pixels,
     )
-    model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     head = head_of(model)
     if isinstance(head, MlpHead):
         write_atomic(folder / "head.safetensors", safetensors.torch.save(_tensors(head)))
@@ -116,7 +116,8 @@ def load_package(folder: Path) -> tuple[nn.Module, ModelPackage]:
     """
     try:
         values = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-        package = ModelPackage(**{key: tuple(each) if isinstance(each, list) else each for key, each in values.items()})
+        plain: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in values.items()}
+        package = ModelPackage(**plain)
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
         if package.head == "mlp":
             state = safetensors.torch.load_file(folder / "head.safetensors")

@@ -72,7 +72,7 @@ def predict(
     precision = choose_precision(device)
     model.to(device)
     if precision.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     normalise = Normalise(package.mean, package.std).to(device)
     results: list[Prediction] = []
     for batch, images in _batches(paths, package):

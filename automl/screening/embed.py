@@ -57,7 +57,7 @@ def save_embedding(path: Path, embedding: npt.NDArray[np.float32]) -> None:
             write_atomic(path, buffer.getvalue())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed(
     model: nn.Module,
     array: npt.NDArray[Any],
@@ -70,7 +70,7 @@ def embed(
     """Return the inputs of the head, ``(n, F) float32`` in the order of `rows`, for pixels ``(N, R, R, 3) uint8``."""
     model.eval()
     if precision.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     targets = np.zeros(len(array), dtype=np.int64)
     parts = []
     for images, _, _ in Batches(array, targets, rows, batch_size=BATCH, device=device):

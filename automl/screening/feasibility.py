@@ -80,7 +80,7 @@ def measure_cost(
     latency = latency_ms(model, resolution=resolution, device=device, precision=precision)
     images = torch.randn(batch_size, 3, resolution, resolution, device=device)
     if precision.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
     forward_seconds = _forward_seconds(model, images, device=device, precision=precision)
     step_seconds: dict[float, float] = {}

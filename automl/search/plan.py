@@ -77,7 +77,7 @@ class CostModel:
             return 0.02 + 2e-5 * (self.train_images + self.validation_images)
         evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
         seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
-        seconds *= (params["resolution"] / self.resolutions[backbone]) ** 2
+        seconds *= float(params["resolution"] / self.resolutions[backbone]) ** 2
         ratios = self.ratios.get(backbone, [])
         return seconds * (sum(ratios) / len(ratios) if ratios else 1.0)
 

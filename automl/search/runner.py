@@ -100,6 +100,7 @@ def cluster(address: str | None) -> Iterator[None]:
     Raises:
         StorageError: The cluster cannot be reached.
     """
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(
             address=address or "local",
@@ -240,7 +241,7 @@ class _Asks(Searcher):
         self._driver = driver
         self.numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assignment = self._driver.next()
         if assignment is None:
             return Searcher.FINISHED
@@ -270,7 +271,7 @@ class _Reports(FIFOScheduler):
     """Every epoch goes to the driver, which says whether the trial goes on."""
 
     def __init__(self, driver: Driver) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

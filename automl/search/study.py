@@ -38,6 +38,8 @@ __all__ = ["Reason", "StudyRecord", "create_study", "driver_lock", "load_study",
 
 Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted"]
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 _STATES: dict[str, TrialState] = {
     "complete": TrialState.COMPLETE,
     "truncated": TrialState.COMPLETE,
@@ -79,7 +81,7 @@ def driver_lock(folder: StudyFolder) -> Iterator[None]:
 
 
 def create_study(
-    folder: StudyFolder, *, storage: str | None, direction: str, sampler: optuna.samplers.BaseSampler
+    folder: StudyFolder, *, storage: str | None, direction: Literal["minimize", "maximize"], sampler: optuna.samplers.BaseSampler
 ) -> optuna.Study:
     """Create the study, in WAL mode where it is SQLite, so that readers never block the driver.
 

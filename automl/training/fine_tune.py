@@ -118,7 +118,7 @@ def fine_tune(
     normalise = Normalise(mean, std).to(device)
     model.to(device)
     if precision.channels_last and array.ndim == 4:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     mixed = mixup > 0 or cutmix > 0
     weights = class_weights(targets[train_rows], classes) if balanced else None
     criterion = make_loss(label_smoothing=label_smoothing, weights=weights, mixed=mixed).to(device)
