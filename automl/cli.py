@@ -77,8 +77,8 @@ class ExportFormat(StrEnum):
 
 @app.command()
 def search(
-    data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None, seed: SEED = None,
-    reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, storage: STORAGE = None,
+    data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
+    seed: SEED = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, storage: STORAGE = None,
     as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Audit the data, screen the backbones, plan, search, refit the best, and report."""
@@ -89,8 +89,8 @@ def search(
 
 @app.command()
 def plan(
-    data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None, seed: SEED = None,
-    weights_dir: WEIGHTS = None, ray_address: RAY = None,
+    data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
+    seed: SEED = None, weights_dir: WEIGHTS = None, ray_address: RAY = None,
 ) -> None:  # fmt: skip
     """Audit, screen and plan, without the search."""
     _search(
@@ -101,14 +101,14 @@ def plan(
 @app.command()
 def resume(
     run: RUN,
-    budget: Annotated[str | None, typer.Option("--budget", help="more time, such as +2h; default: what is left")] = None,
+    budget: Annotated[str | None, typer.Option(help="more time, such as +2h (default: what is left)")] = None,
     trials: Annotated[str | None, typer.Option("--trials", help="more trials, such as +10")] = None,
     reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Go on with a study that was interrupted, or extend one that is done."""
     from automl import pipeline
     from automl.config import parse_duration
-    from automl.search.runner import Interrupt
+    from automl.search.cluster import Interrupt
 
     try:
         seconds = parse_duration(budget) if budget is not None else None
@@ -280,7 +280,7 @@ def _search(
 ) -> None:  # fmt: skip
     from automl import pipeline
     from automl.paths import StudyFolder
-    from automl.search.runner import Interrupt
+    from automl.search.cluster import Interrupt
 
     if not data.exists():
         raise DataError(f"no such file or folder: {data}")

@@ -103,23 +103,25 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    """No unknown keys, no conversions: `epochs: true` is a mistake and not one epoch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class BackboneChoice(_Strict):
     """A backbone by name, and where its weights are (None looks them up, `none` starts from random)."""
 
     name: str
-    weights: Path | Literal["none"] | None = None
+    weights: Literal["none"] | Annotated[Path, Strict(False)] | None = Field(None, union_mode="left_to_right")
 
 
 class Range(_Strict):
     """An interval to sample from, ends included."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = False
-    step: float | None = None
+    step: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -129,6 +131,9 @@ class Range(_Strict):
             raise ValueError(f"a log range must start above zero: given low={self.low:g}")
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
+        steps = (self.high - self.low) / (self.step or 1)
+        if self.step is not None and abs(steps - round(steps)) > 1e-8:
+            raise ValueError(f"step must divide high - low: given {self.step:g} and {self.high - self.low:g}")
         return self
 
 
@@ -141,6 +146,12 @@ class TrainingConfig(_Strict):
     class_weights: Literal["auto", "balanced", "none"] = "auto"
     clip_grad: float | None = Field(1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> TrainingConfig:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs: given {self.warmup_epochs:g} of {self.epochs}")
+        return self
+
 
 class RunConfig(_Strict):
     """How the search is run: objective, budget, early stopping, resources."""
@@ -152,9 +163,9 @@ class RunConfig(_Strict):
     grace_epochs: int = Field(2, ge=1)
     reduction: int = Field(3, ge=2)
     seed: int = Field(0, ge=0, lt=2**32)
-    concurrency: int | Literal["auto"] = "auto"
-    cpus_per_trial: int | Literal["auto"] = "auto"
-    gpus_per_trial: float | Literal["auto"] = "auto"
+    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    cpus_per_trial: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     max_retries: int = Field(2, ge=0)
     max_failures: int = Field(5, ge=1, description="stop after this many failures in a row")
     storage: str | None = Field(None, description="RDB URL of the Optuna storage; default: SQLite in the study folder")
@@ -166,7 +177,7 @@ class DataConfig(_Strict):
     validation_fraction: float = Field(0.15, gt=0, lt=1)
     test_fraction: float = Field(0.15, gt=0, lt=1)
     crop_mode: Literal["squash", "center", "border"] = "squash"
-    background: tuple[int, int, int] = (255, 255, 255)
+    background: Annotated[tuple[int, int, int], Strict(False)] = (255, 255, 255)
     max_pixels: int = Field(89_000_000, ge=1)
 
     @field_validator("background")
@@ -213,15 +224,6 @@ class SearchConfig(_Strict):
             raise ValueError(f"listed more than once: {', '.join(repeated)}")
         return value
 
-    @model_validator(mode="after")
-    def _grace_within_epochs(self) -> SearchConfig:
-        if self.training.warmup_epochs >= self.training.epochs:
-            raise ValueError(
-                f"training.warmup_epochs must be below training.epochs: given {self.training.warmup_epochs:g} "
-                f"of {self.training.epochs}"
-            )
-        return self
-
 
 def load_config(path: Path) -> SearchConfig:
     """Read and validate a search space file.
@@ -250,7 +252,10 @@ def parse_config(text: str, source: str) -> SearchConfig:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{source}:{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{source}:{line}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}:1: nested too deeply") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{source}:1: expected keys such as backbones: and params:, found {type(document).__name__}")
     problems: list[tuple[int, str]] = _check_params(document.get("params"), document)
@@ -259,15 +264,12 @@ def parse_config(text: str, source: str) -> SearchConfig:
         config = SearchConfig.model_validate(_plain(document))
     except ValidationError as error:
         seen = set()
+        checked = {text.split(":")[0] for _, text in problems}
         for item in error.errors():
             location = _meaningful(item["loc"])
-            if location[:1] == ("params",) and len(location) > 1:
-                if location in seen or any(f"params.{location[1]}" in text for _, text in problems):
-                    continue
-            if location in seen:
-                continue
-            seen.add(location)
-            problems.append((_line(document, location), _explain(item, location)))
+            if location not in seen and ".".join(map(str, location[:2])) not in checked:
+                seen.add(location)
+                problems.append((_line(document, location), _explain(item, location)))
     if problems or config is None:
         raise ConfigError(f"{source}:{line}: {problem}" for line, problem in sorted(problems))
     return config
@@ -289,9 +291,8 @@ def _check_params(params: Any, document: Any) -> list[tuple[int, str]]:
     for name, value in (params or {}).items() if isinstance(params, dict) else ():
         line = _line(document, ("params", name))
         if name not in PARAMETERS:
-            problems.append(
-                (line, f'params.{name}: unknown hyperparameter "{name}"{did_you_mean(str(name), PARAMETERS)}')
-            )
+            hint = did_you_mean(str(name), PARAMETERS) or f"; expected one of {', '.join(PARAMETERS)}"
+            problems.append((line, f'params.{name}: unknown hyperparameter "{name}"{hint}'))
             continue
         parameter = PARAMETERS[name]
         if isinstance(value, dict):
@@ -299,26 +300,46 @@ def _check_params(params: Any, document: Any) -> list[tuple[int, str]]:
                 problems.append((line, f"params.{name}: expected one of {', '.join(parameter.choices)}, not a range"))
                 continue
             values = [value[key] for key in ("low", "high") if key in value]
+            step = value.get("step")
+            if parameter.kind is int and isinstance(step, float) and not step.is_integer():
+                problems.append((line, f"params.{name}: step must be a whole number, given {step:g}"))
         else:
             values = list(value) if isinstance(value, list) else [value]
             if not values:
                 problems.append((line, f"params.{name}: the list of choices is empty"))
-        for item in values:
-            if problem := _value_problem(parameter, item):
-                problems.append((line, f"params.{name}: {problem}"))
-        if isinstance(value, list) and len({str(item) for item in value}) < len(value):
+        wrong = [problem for item in values if (problem := _value_problem(parameter, item))]
+        problems += [(line, f"params.{name}: {problem}") for problem in wrong]
+        if isinstance(value, list) and not wrong and len({parameter.kind(item) for item in value}) < len(value):
             problems.append((line, f"params.{name}: a choice is listed twice: {[*value]}"))
+    if not problems and isinstance(params, dict) and _is_mixed(params) and not _is_even(params.get("batch_size", 2)):
+        line = _line(document, ("params", "batch_size"))
+        problems.append((line, "params.batch_size: mixup and cutmix mix pairs of images, so it must be even"))
     return problems
+
+
+def _is_mixed(params: dict[str, Any]) -> bool:
+    return any(_largest(params.get(name, 0)) > 0 for name in ("mixup", "cutmix"))
+
+
+def _largest(value: Any) -> Any:
+    return value.get("high", 0) if isinstance(value, dict) else max(value) if isinstance(value, list) else value
+
+
+def _is_even(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = [value.get("low", 2), value.get("step") or (0 if value.get("log") is None else 1)]
+    return all(item % 2 == 0 for item in (value if isinstance(value, list) else [value]))
 
 
 def _value_problem(parameter: Parameter, value: Any) -> str | None:
     if parameter.kind is str:
         if value not in parameter.choices:
-            return f'expected one of {", ".join(parameter.choices)}, given "{value}"{did_you_mean(str(value), parameter.choices)}'
+            expected = ", ".join(parameter.choices)
+            return f'expected one of {expected}, given "{value}"{did_you_mean(str(value), parameter.choices)}'
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"expected a number, given {value!r}"
-    if parameter.kind is int and value != int(value):
+    if parameter.kind is int and not float(value).is_integer():
         return f"expected a whole number, given {value}"
     if not parameter.low <= value <= parameter.high:
         return f"must be {parameter.low:g} to {parameter.high:g}, given {value:g}"

@@ -24,8 +24,9 @@ from automl.errors import ConfigError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.refit import RefitSpec, affordable_epochs, refit
 from automl.reporting import write_report
+from automl.search.cluster import Interrupt, Resources, cluster, each_task, resources
 from automl.search.plan import Budget, CostModel, Plan, Screened, default_trials, load_plan, make_plan
-from automl.search.runner import Interrupt, Resources, cluster, each_task, resources, run_search
+from automl.search.runner import run_search
 from automl.search.screen import screen_backbone
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec, effective_resolution, make_spec, wants_balance
@@ -401,8 +402,10 @@ def _refit(
     logger.info("test split opened: accuracy %.4f (95 %% interval %.4f to %.4f), macro recall %.4f, macro F1 %.4f",
                 test["accuracy"], *test["ci95"], test["macro_recall"], test["macro_f1"])  # fmt: skip
     if metrics["test_opened"] > 1:
-        logger.warning("the test split was scored %d times: choosing between models by these scores makes them optimistic",
-                       metrics["test_opened"])  # fmt: skip
+        logger.warning(
+            "the test split was scored %d times: choosing between models by these scores makes them optimistic",
+            metrics["test_opened"],
+        )
     return metrics
 
 

@@ -44,7 +44,8 @@ class Space:
         return [distribution.low, distribution.high]
 
     def nearest(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a point of the space as close as it can be to `wanted`; what `wanted` omits takes a middle value."""
+        """Return a point of the space as close as it can be to `wanted`; what `wanted` omits takes the middle of its
+        range, or its first choice."""
         return {
             name: _nearest(name, distribution, wanted.get(name)) for name, distribution in self.distributions.items()
         }
@@ -82,8 +83,7 @@ def _nearest(name: str, distribution: BaseDistribution, wanted: Any) -> Any:
     low, high = distribution.low, distribution.high
     if wanted is None:
         wanted = (low * high) ** 0.5 if distribution.log else (low + high) / 2
-    clipped = min(max(wanted, low), high)
+    clipped = float(min(max(wanted, low), high))
     if distribution.step is not None and not distribution.log:
-        clipped = low + round((clipped - low) / distribution.step) * distribution.step
-        clipped = min(clipped, high)
-    return int(round(clipped)) if isinstance(distribution, IntDistribution) else float(clipped)
+        clipped = min(low + round((clipped - low) / distribution.step) * distribution.step, high)
+    return round(clipped) if isinstance(distribution, IntDistribution) else clipped

@@ -125,9 +125,8 @@ def load_package(folder: Path) -> tuple[nn.Module, ModelPackage]:
             head.load_state_dict(state)
             model = nn.Sequential(model, head)
     except FileNotFoundError as error:
-        raise UsageError(
-            f"no model package in {folder}: {Path(str(error.filename or error)).name} is missing; make one with automl refit"
-        ) from error
+        missing = Path(str(error.filename or error)).name
+        raise UsageError(f"no model package in {folder}: {missing} is missing; make one with automl refit") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise UsageError(f"model package {folder} is damaged: {first}; make it again with automl refit") from error

@@ -77,12 +77,12 @@ def measure_cost(
     The model's weights are moved by these steps: build a fresh one afterwards.
     """
     reset_peak_memory(device)
-    latency = latency_ms(model, resolution=resolution, device=device, precision=precision)
+    latency = latency_ms(model, resolution=resolution, device=device, precision=precision, clock=clock)
     images = torch.randn(batch_size, 3, resolution, resolution, device=device)
     if precision.channels_last:
         model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    forward_seconds = _forward_seconds(model, images, device=device, precision=precision)
+    forward_seconds = _forward_seconds(model, images, device=device, precision=precision, clock=clock)
     step_seconds: dict[float, float] = {}
     for depth in PROBED_DEPTHS:
         freeze(model, depth)
@@ -114,7 +114,13 @@ def measure_cost(
 
 @torch.inference_mode()
 def latency_ms(
-    model: nn.Module, *, resolution: int, device: torch.device, precision: Precision, repeats: int = 10
+    model: nn.Module,
+    *,
+    resolution: int,
+    device: torch.device,
+    precision: Precision,
+    repeats: int = 10,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Median milliseconds of one image through `model`, after three warm-up passes."""
     model.eval()
@@ -122,25 +128,32 @@ def latency_ms(
     times = []
     for _ in range(repeats + 3):
         _wait(device)
-        started = time.perf_counter()
+        started = clock()
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
             model(image)
         _wait(device)
-        times.append(1000 * (time.perf_counter() - started))
+        times.append(1000 * (clock() - started))
     return statistics.median(times[3:])
 
 
 @torch.inference_mode()
-def _forward_seconds(model: nn.Module, images: torch.Tensor, *, device: torch.device, precision: Precision) -> float:
+def _forward_seconds(
+    model: nn.Module,
+    images: torch.Tensor,
+    *,
+    device: torch.device,
+    precision: Precision,
+    clock: Callable[[], float],
+) -> float:
     """Seconds per image of a forward pass, the faster of two after one to warm up."""
     model.eval()
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = clock()
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
             model(images)
         _wait(device)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return min(times[1:]) / len(images)
 
 

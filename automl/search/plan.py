@@ -281,8 +281,8 @@ def load_plan(path: Path) -> Plan:
     return Plan(
         screened=[
             Screened(
-                each["backbone"], each["resolution"], each["knn_accuracy"], each["linear_accuracy"], each["embed_seconds"],
-                Cost.from_dict({key: entry for key, entry in each.items() if key in names}),
+                each["backbone"], each["resolution"], each["knn_accuracy"], each["linear_accuracy"],
+                each["embed_seconds"], Cost.from_dict({key: entry for key, entry in each.items() if key in names}),
             )
             for each in value["screening"]
         ],

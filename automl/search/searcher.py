@@ -111,9 +111,9 @@ class Driver:
         """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
         if self.stop_reason is None and self._interrupted():
             self.stop_reason = "interrupted"
-        if self.stop_reason is None and self._config.search.trials is not None:
-            if self._counted() >= self._config.search.trials:
-                self.stop_reason = "trials"
+        wanted = self._config.search.trials
+        if self.stop_reason is None and wanted is not None and self._counted() >= wanted:
+            self.stop_reason = "trials"
         while self.stop_reason is None:
             waiting = self.record.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             params: Mapping[str, Any] | None = None
@@ -122,11 +122,17 @@ class Driver:
             elif self._defaults:
                 params = self._defaults.pop(0)
                 if not self._fits(params):
-                    logger.info("not tried: %s needs about %.0f s, %.0f s are left",
-                                _short(self._space.params(params)), self._needed(params), self._search_left(params))  # fmt: skip
+                    short, needed, left = (
+                        _short(self._space.params(params)),
+                        self._needed(params),
+                        self._search_left(params),
+                    )
+                    logger.info("not tried: %s needs about %.0f s, %.0f s are left", short, needed, max(0.0, left))
                     continue
                 self.record.study.enqueue_trial(dict(params), user_attrs={"origin": "default"})
-            if (params is not None and not self._fits(params)) or (params is None and self._search_left(None) < self._least_seconds()):
+            if (params is not None and not self._fits(params)) or (
+                params is None and self._search_left(None) < self._least_seconds()
+            ):
                 self.stop_reason = "budget"
             else:
                 return self._assign(self.record.ask(self._space.distributions))

@@ -14,8 +14,8 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     counts = ", ".join(f"{count} {split}" for split, count in splits.items())
     lines = ["", f"Plan: {sum(splits.values())} images in {len(dataset.classes)} classes ({counts})", ""]
     width = max(len(each.backbone) for each in plan.screened)
-    head = f"  {'backbone':<{width}}  {'probe':>6}  {'k-NN':>6}  {'params':>8}  {'latency':>9}  {'head':>6}  {'frozen':>7}  {'full':>7}"
-    lines += [head + "   (seconds a trial)"]
+    head = f"  {'backbone':<{width}}  {'probe':>6}  {'k-NN':>6}  {'params':>8}  {'latency':>9}"
+    lines += [f"{head}  {'head':>6}  {'frozen':>7}  {'full':>7}   (seconds a trial)"]
     for each, choice in zip(plan.screened, plan.shortlist, strict=True):
         seconds = plan.trial_seconds[each.backbone]
         lines.append(

@@ -81,7 +81,11 @@ def driver_lock(folder: StudyFolder) -> Iterator[None]:
 
 
 def create_study(
-    folder: StudyFolder, *, storage: str | None, direction: Literal["minimize", "maximize"], sampler: optuna.samplers.BaseSampler
+    folder: StudyFolder,
+    *,
+    storage: str | None,
+    direction: Literal["minimize", "maximize"],
+    sampler: optuna.samplers.BaseSampler,
 ) -> optuna.Study:
     """Create the study, in WAL mode where it is SQLite, so that readers never block the driver.
 

@@ -74,17 +74,22 @@ def _light(images: Tensor) -> Tensor:
 
 
 def _affine(images: Tensor) -> Tensor:
-    count = len(images)
+    return _sample(images, _affine_matrices(len(images)))
+
+
+def _affine_matrices(count: int) -> Tensor:
+    """Draw ``(count, 2, 3)`` matrices from output to input, in the grid's -1 … 1."""
     angle = torch.empty(count).uniform_(-20, 20).deg2rad()
     shear = torch.empty(count).uniform_(-0.2, 0.2)
     zoom_x, zoom_y = torch.empty(2, count).uniform_(0.8, 1.2)
     matrix = torch.empty(count, 2, 3)
-    matrix[:, 0, 0] = zoom_x * torch.cos(angle) * _signs(count)
+    matrix[:, 0, 0] = zoom_x * torch.cos(angle)
     matrix[:, 0, 1] = -zoom_y * torch.sin(angle + shear)
     matrix[:, 1, 0] = zoom_x * torch.sin(angle)
     matrix[:, 1, 1] = zoom_y * torch.cos(angle + shear)
-    matrix[:, :, 2] = torch.empty(count, 2).uniform_(-0.4, 0.4)  # 0.2 of the side, in the grid's -1 … 1
-    return _sample(images, matrix)
+    matrix[:, :, 0] *= _signs(count)[:, None]
+    matrix[:, :, 2] = torch.empty(count, 2).uniform_(-0.4, 0.4)  # 0.2 of the side, which is 2 long
+    return matrix
 
 
 def _sample(images: Tensor, matrix: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ def load_checkpoint(
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"cannot read checkpoint {path}: {error}; delete it to start the trial anew") from error
     if metadata.get("identity") != identity:
@@ -83,6 +83,12 @@ def load_checkpoint(
     for key, value in json.loads(metadata["numbers"]).items():
         index, entry = key.split(".", 1)
         restored.setdefault(int(index), {})[entry] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, entries in restored.items():
+        parameter = parameters[number]
+        for entry, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:  # strides too, or the step is slower
+                entries[entry] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     state["state"] = restored
     optimizer.load_state_dict(state)
     return Progress(*json.loads(metadata["progress"]))

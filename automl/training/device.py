@@ -57,7 +57,8 @@ def keep_buffers() -> bool:
     trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # mallopt(3)
     libc = ctypes.CDLL(None)
     settings = ((mmap_max, 0), (arena_max, 1), (trim_threshold, 2**31 - 1), (top_pad, 256 * 2**20))
-    return all([libc.mallopt(name, value) for name, value in settings])
+    taken = [libc.mallopt(name, value) for name, value in settings]
+    return all(taken)
 
 
 def reset_peak_memory(device: torch.device) -> None:

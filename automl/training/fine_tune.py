@@ -28,12 +28,13 @@ from automl.training.augment import make_policy
 from automl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from automl.training.device import Precision
 from automl.training.evaluate import Normalise, measure, predict_logits, recalibrate
-from automl.training.optim import class_weights, learning_rate_factor, make_loss, make_optimizer
+from automl.training.optim import Loss, class_weights, learning_rate_factor, make_optimizer
 
 __all__ = ["Epoch", "Outcome", "fine_tune"]
 
 RECALIBRATION_IMAGES = 512
 EVALUATION_BATCH = 64
+LOSS_CHECKED_EVERY = 50  # steps; each look waits for the GPU
 
 Reason = Literal["complete", "truncated", "diverged"]
 
@@ -53,7 +54,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, after how many epochs, with which model (in evaluation mode)."""
+    """How a run ended, after how many whole epochs, and the model of the last of them (in evaluation mode)."""
 
     reason: Reason
     epochs: int
@@ -121,7 +122,7 @@ def fine_tune(
         model.to(memory_format=torch.channels_last)
     mixed = mixup > 0 or cutmix > 0
     weights = class_weights(targets[train_rows], classes) if balanced else None
-    criterion = make_loss(label_smoothing=label_smoothing, weights=weights, mixed=mixed).to(device)
+    criterion = Loss(label_smoothing=label_smoothing, weights=weights).to(device)
     mix = Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=classes) if mixed else None
     policy = make_policy(augmentation if array.ndim == 4 else "none", magnitude)
     whole = array.ndim == 4  # a head on embeddings has no stages below it
@@ -151,13 +152,14 @@ def fine_tune(
     if checkpoint is not None and checkpoint.exists():
         done = load_checkpoint(checkpoint, models=models, optimizer=updater, identity=identity)
     trained, step = done.seconds, done.step
-    evaluated: nn.Module = ema.module if ema else model
+    averaged: nn.Module = ema.module if ema else model
+    set_train_mode(model) if whole else model.train()  # for good: what is evaluated is a copy
+    training = {name for name, module in model.named_modules() if module.training}
+    evaluated = _steadied(averaged, training, steadying, normalise, precision, whole) if done.epoch else averaged
 
     for epoch in range(done.epoch, epochs):
         epoch_started = clock()
         _seed_epoch(seed, epoch, batches)
-        set_train_mode(model) if whole else model.train()
-        training = {name for name, module in model.named_modules() if module.training}
         loss_sum, images_seen = torch.zeros((), device=device), 0
         for images, labels, _ in batches:
             factor = learning_rate_factor(
@@ -169,10 +171,11 @@ def fine_tune(
             goal = labels
             if mix is not None:
                 inputs, goal = mix(inputs, labels)
-            size = micro_batch or len(inputs)
-            for part, part_goal in zip(inputs.split(size), goal.split(size), strict=True):
+            total = criterion.total(goal)
+            pieces = math.ceil(len(inputs) / (micro_batch or len(inputs)))  # of equal size: BatchNorm dislikes a rest
+            for part, part_goal in zip(inputs.tensor_split(pieces), goal.tensor_split(pieces), strict=True):
                 with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
-                    loss = criterion(model(part), part_goal) * (len(part) / len(inputs))
+                    loss = criterion(model(part), part_goal) / total
                 loss.backward()
                 loss_sum += loss.detach() * len(inputs)
             if clip_grad is not None:
@@ -185,17 +188,20 @@ def fine_tune(
                 ema.update(model, step=step)
             if clock() - started > time_limit:
                 return Outcome("truncated", epoch, trained, evaluated.eval())
+            if step % LOSS_CHECKED_EVERY == 0 and not torch.isfinite(loss_sum):
+                break
         train_loss = float(loss_sum) / max(1, images_seen)
         trained += clock() - epoch_started
         if not math.isfinite(train_loss):
             return Outcome("diverged", epoch, trained, evaluated.eval())
-        evaluated = _steadied(ema.module if ema else model, training, steadying, normalise, precision, whole)
+        steadied = _steadied(averaged, training, steadying, normalise, precision, whole)
         logits, metrics = np.empty((0, classes), np.float32), {}
         if len(validation_rows):
-            logits = predict_logits(evaluated, validation, normalise=normalise, precision=precision)
+            logits = predict_logits(steadied, validation, normalise=normalise, precision=precision)
             if not np.isfinite(logits).all():
-                return Outcome("diverged", epoch, trained, evaluated)
+                return Outcome("diverged", epoch, trained, evaluated.eval())
             metrics = measure(logits, targets[validation_rows])
+        evaluated = steadied
         report(Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits))
         if checkpoint is not None and epoch + 1 < epochs:
             progress = Progress(epoch + 1, step, trained)
@@ -216,10 +222,9 @@ def _steadied(
     model: nn.Module, training: set[str], batches: Batches, normalise: Normalise, precision: Precision, whole: bool
 ) -> nn.Module:
     """Return a copy of `model` with recalibrated BatchNorm; training goes on with its own statistics."""
-    if not whole:
-        return model
-    copy = deepcopy(model)
-    recalibrate(copy, training, batches, normalise=normalise, precision=precision)
+    copy = deepcopy(model).eval()
+    if whole:
+        recalibrate(copy, training, batches, normalise=normalise, precision=precision)
     return copy
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["class_weights", "learning_rate_factor", "make_loss", "make_optimizer"]
+__all__ = ["Loss", "class_weights", "learning_rate_factor", "make_optimizer"]
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -39,20 +38,27 @@ def class_weights(targets: npt.NDArray[np.int64], classes: int) -> Tensor:
     return torch.from_numpy(len(targets) / (classes * np.maximum(counts, 1))).to(torch.float32)
 
 
-def make_loss(*, label_smoothing: float, weights: Tensor | None, mixed: bool) -> nn.Module:
-    """Cross-entropy on class indices, or on the soft targets that mixup and cutmix give (already smoothed)."""
-    if not mixed:
-        return nn.CrossEntropyLoss(weights, label_smoothing=label_smoothing)
-    if weights is None:
-        return SoftTargetCrossEntropy()
-    return _WeightedSoftTargetCrossEntropy(weights)
+class Loss(nn.Module):
+    """Cross-entropy as a sum over images; divided by `total` of the whole batch it is the batch's (weighted) mean.
 
+    The two are apart so that gradients of micro-batches add up to those of their batch: where classes are weighted,
+    the mean of the micro-batches' means is another number.
+    """
 
-class _WeightedSoftTargetCrossEntropy(nn.Module):
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(self, *, label_smoothing: float = 0.0, weights: Tensor | None = None) -> None:
         super().__init__()
+        self.label_smoothing = label_smoothing
+        self.weights: Tensor | None
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        weighted = targets * self.get_buffer("weights")
-        return -(weighted * functional.log_softmax(logits, dim=-1)).sum(dim=-1).sum() / weighted.sum()
+        """Return the sum for logits ``(B, C)`` and class indices ``(B,)``, or the soft targets ``(B, C)`` of mixup and
+        cutmix, which are smoothed already."""
+        smoothing = self.label_smoothing if targets.ndim == 1 else 0.0
+        return functional.cross_entropy(logits, targets, self.weights, reduction="sum", label_smoothing=smoothing)
+
+    def total(self, targets: Tensor) -> Tensor | int:
+        """Return what the sum over `targets` is a mean of: the images, each with the weight of its class."""
+        if self.weights is None:
+            return len(targets)
+        return self.weights[targets].sum() if targets.ndim == 1 else (targets * self.weights).sum()

@@ -1,0 +1,140 @@
+"""Ray itself: connecting to a cluster, dividing it among trials, running plain functions on it; and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import ray
+
+from automl.errors import StorageError
+from automl.search.trial import prepare_process
+
+__all__ = ["Interrupt", "Resources", "cluster", "each_task", "resources"]
+
+logger = logging.getLogger(__name__)
+
+
+class Resources(NamedTuple):
+    """What each trial gets, and how many trials run at once."""
+
+    cpus: int
+    gpus: float
+    concurrency: int
+
+
+class Interrupt:
+    """SIGINT and SIGTERM as a flag; a second signal ends the process at once.
+
+    `code` is the exit code that the signal stands for: 130 or 143.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+
+    def __call__(self) -> bool:
+        return self.code != 0
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[Interrupt]:
+        """Catch the signals for the duration of the block. Does nothing outside the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+
+        def caught(number: int, frame: object) -> None:
+            if self.code:
+                os._exit(128 + number)
+            self.code = 128 + number
+            logger.warning("stopping after the present step and saving; a second signal stops at once")
+
+        before = {each: signal.signal(each, caught) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Connect to the Ray cluster at `address`, or start one on this machine and stop it afterwards.
+
+    Raises:
+        StorageError: The cluster cannot be reached.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address=address or "local",
+            configure_logging=False,
+            log_to_driver=False,
+            include_dashboard=False if address is None else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StorageError(f"cannot reach the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resources(cpus: int | str, gpus: float | str, concurrency: int | str) -> tuple[Resources, str]:
+    """Divide the connected cluster among trials; "auto" parts are chosen here. Returns them with the reason.
+
+    With GPUs: one GPU per trial and an even share of the CPUs. Without: one trial at a time with up to 8 threads,
+    since on few cores a second trial at half the speed only delays what the first one teaches the sampler.
+    """
+    have = ray.cluster_resources()
+    all_cpus, all_gpus = int(have.get("CPU", 1)), float(have.get("GPU", 0))
+    gpu_share = float(gpus) if gpus != "auto" else (1.0 if all_gpus >= 1 else 0.0)
+    if cpus != "auto":
+        cpu_share = int(cpus)
+    elif gpu_share:
+        cpu_share = max(1, int(all_cpus / (all_gpus / gpu_share)))
+    else:
+        cpu_share = min(all_cpus, 8)
+    at_once = max(1, min(all_cpus // cpu_share, int(all_gpus / gpu_share) if gpu_share else all_cpus))
+    if concurrency != "auto":
+        at_once = int(concurrency)
+    reason = f"{all_cpus} CPUs and {all_gpus:g} GPUs are available; {cpu_share} CPUs and {gpu_share:g} GPUs a trial"
+    return Resources(cpu_share, gpu_share, at_once), reason
+
+
+def each_task(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    share: Resources,
+    *,
+    interrupted: Callable[[], bool],
+    done: Callable[[int], None],
+) -> list[Any]:
+    """Run ``function(*arguments[i])`` for every i as Ray tasks with `share` each; results in order.
+
+    Stops early, with None for what is missing, when `interrupted`. An exception of a task is returned in its place.
+    """
+    remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_in_process)
+    pending = {remote.remote(function, share.cpus, each): index for index, each in enumerate(arguments)}
+    results: list[Any] = [None] * len(arguments)
+    while pending and not interrupted():
+        ready, _ = ray.wait(list(pending), timeout=0.5)
+        for reference in ready:
+            index = pending.pop(reference)
+            try:
+                results[index] = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                results[index] = error
+            done(index)
+    for reference in pending:
+        ray.cancel(reference, force=True)
+    return results
+
+
+def _in_process(function: Callable[..., Any], threads: int, arguments: tuple[Any, ...]) -> Any:
+    prepare_process(threads)
+    return function(*arguments)
