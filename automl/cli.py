@@ -78,8 +78,8 @@ class ExportFormat(StrEnum):
 @app.command()
 def search(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
-    seed: SEED = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, storage: STORAGE = None,
-    as_json: JSON = False,
+    seed: SEED = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None,
+    storage: STORAGE = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Audit the data, screen the backbones, plan, search, refit the best, and report."""
     _search(

@@ -19,7 +19,7 @@ __all__ = ["Normalise", "measure", "predict_logits", "recalibrate"]
 class Normalise(nn.Module):
     """``(B, 3, R, R) uint8`` → float32, scaled to 0…1, then standardised by the backbone's mean and std.
 
-    Embeddings ``(B, F)`` pass through unchanged.
+    The result is in channels_last memory, which convolutions prefer. Embeddings ``(B, F)`` pass through unchanged.
     """
 
     scale: torch.Tensor
@@ -33,7 +33,8 @@ class Normalise(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.ndim == 2:
             return images
-        return torch.addcmul(self.shift, images.to(torch.float32), self.scale)
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(self.shift, pixels, self.scale)
 
 
 @torch.inference_mode()
