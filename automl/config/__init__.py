@@ -1,0 +1,38 @@
+"""SearchConfig: a strict YAML 1.2 file, validated whole, every mistake reported at once with file and line.
+
+A search space file and the `resolved.yaml` of a study are the same format: the second is the first with every
+default and command-line option filled in, so `automl search --space runs/NAME/resolved.yaml` repeats a study.
+"""
+
+from __future__ import annotations
+
+from automl.config.models import (
+    METRICS,
+    BackboneChoice,
+    DataConfig,
+    Range,
+    RunConfig,
+    SearchConfig,
+    TrainingConfig,
+    parse_duration,
+)
+from automl.config.parameters import AUGMENTATIONS, PARAMETERS, Parameter
+from automl.config.read import dump_config, load_config, parse_config, schema
+
+__all__ = [
+    "AUGMENTATIONS",
+    "METRICS",
+    "PARAMETERS",
+    "BackboneChoice",
+    "DataConfig",
+    "Parameter",
+    "Range",
+    "RunConfig",
+    "SearchConfig",
+    "TrainingConfig",
+    "dump_config",
+    "load_config",
+    "parse_config",
+    "parse_duration",
+    "schema",
+]
