@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -85,9 +86,10 @@ class Range(_Strict):
             raise ValueError(f"a log range must start above zero: given low={self.low:g}")
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
-        steps = (self.high - self.low) / (self.step or 1)
-        if self.step is not None and abs(steps - round(steps)) > 1e-8:
-            raise ValueError(f"step must divide high - low: given {self.step:g} and {self.high - self.low:g}")
+        if self.step is not None:
+            low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+            if (high - low) % step:
+                raise ValueError(f"step must divide high - low: given {step} and {high - low}")
         return self
 
 

@@ -80,9 +80,14 @@ def dump_config(config: SearchConfig) -> str:
     stream = io.StringIO()
     yaml = YAML(typ="safe")
     yaml.default_flow_style = None
+    yaml.representer.add_representer(str, _represent_str)
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(config.model_dump(mode="json"), stream)
     return stream.getvalue()
+
+
+def _represent_str(representer: Any, text: str) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
 def schema() -> str:
