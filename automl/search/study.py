@@ -22,19 +22,20 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from automl.errors import StorageError, UsageError
 from automl.paths import StudyFolder, write_atomic
 
-__all__ = ["Reason", "StudyRecord", "create_study", "driver_lock", "load_study", "storage_url"]
+__all__ = ["Reason", "StudyRecord", "create_study", "driver_lock", "load_study", "planned_params", "storage_url"]
 
 Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted"]
 
@@ -95,8 +96,9 @@ def create_study(
     """
     url = storage_url(folder, storage)
     with _reaching(url):
-        if url.startswith("sqlite"):
-            with sqlite3.connect(folder.database) as connection:
+        parts = make_url(url)
+        if parts.get_backend_name() == "sqlite" and parts.database:
+            with closing(sqlite3.connect(parts.database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         try:
             return optuna.create_study(
@@ -126,7 +128,13 @@ def load_study(
         try:
             return optuna.load_study(storage=optuna.storages.RDBStorage(url), study_name=folder.name, sampler=sampler)
         except KeyError:
-            raise UsageError(f"no study named {folder.name} in {url}; start one with automl search") from None
+            raise UsageError(f"no study named {folder.name} in {_shown(url)}; start one with automl search") from None
+
+
+def planned_params(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Return what `frozen` was or will be asked to try: also of a trial that waits, or whose driver was killed while
+    its params were being written one after the other."""
+    return {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
 
 
 class StudyRecord:
@@ -143,8 +151,12 @@ class StudyRecord:
         return trial
 
     def epoch(self, trial: optuna.Trial, epoch: int, value: float, facts: Mapping[str, Any]) -> None:
-        """Record the metric after an epoch, and `facts` as user attributes."""
-        trial.report(value, epoch)
+        """Record the metric after an epoch, and `facts` as user attributes.
+
+        Of an epoch recorded twice (a trial killed before its checkpoint was written repeats it) the first value stays.
+        """
+        if epoch not in self.study._storage.get_trial(trial._trial_id).intermediate_values:
+            trial.report(value, epoch)
         for key, fact in facts.items():
             trial.set_user_attr(key, fact)
 
@@ -176,7 +188,8 @@ class StudyRecord:
         """Tell `trial` as interrupted; its parameters are tried again, from its last checkpoint."""
         attrs = frozen.user_attrs
         retries = int(attrs.get("retries", 0))
-        if retries < max_retries and frozen.params:
+        params = planned_params(frozen)
+        if retries < max_retries and params:
             carried = {
                 "origin": "retry",
                 "planned_as": attrs.get("planned_as", attrs.get("origin", "sampler")),
@@ -184,11 +197,17 @@ class StudyRecord:
                 "resumes": frozen.number,
                 "root": attrs.get("root", frozen.number),
             }
-            self.study.enqueue_trial(frozen.params, user_attrs=carried)
+            self.study.enqueue_trial(params, user_attrs=carried)
             message = "the search was interrupted; enqueued again"
         else:
             message = f"the search was interrupted {retries + 1} times during this trial"
         self.finish(trial, "interrupted", message)
+
+
+def _shown(url: str) -> str:
+    """The URL without user and password."""
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
 
 
 @contextmanager
@@ -197,4 +216,4 @@ def _reaching(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StorageError(f"cannot reach study storage {url.split('@')[-1]}: {first}") from error
+        raise StorageError(f"cannot reach study storage {_shown(url)}: {first}") from error
