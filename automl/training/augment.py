@@ -61,13 +61,19 @@ def contact_sheet(name: str, images: Tensor, *, copies: int = 6, magnitude: int 
 def _light(images: Tensor) -> Tensor:
     """Shift by up to a fourteenth of the side, into a mirrored border, and flip: no pixel is interpolated."""
     count, _, height, width = images.shape
-    margin_y, margin_x = height // 14, width // 14
-    padded = functional.pad(images, (margin_x, margin_x, margin_y, margin_y), mode="reflect")
-    top = torch.randint(0, 2 * margin_y + 1, (count,)).tolist()
-    left = torch.randint(0, 2 * margin_x + 1, (count,)).tolist()
-    flipped = (torch.rand(count) < 0.5).tolist()
-    cropped = [image[:, y : y + height, x : x + width] for image, y, x in zip(padded, top, left, strict=True)]
-    return torch.stack([image.flip(-1) if flip else image for image, flip in zip(cropped, flipped, strict=True)])
+    rows = _shifted(count, height)
+    columns = _shifted(count, width)
+    columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
+    image = torch.arange(count)[:, None, None]
+    picked = (image, rows[:, :, None], columns[:, None, :])
+    return images.permute(0, 2, 3, 1)[tuple(index.to(images.device) for index in picked)].permute(0, 3, 1, 2)
+
+
+def _shifted(count: int, side: int) -> Tensor:
+    """Draw ``(count, side)`` source positions: all of them moved by one shift, mirrored at the border."""
+    margin = side // 14
+    position = torch.arange(side) + torch.randint(-margin, margin + 1, (count, 1))
+    return side - 1 - (side - 1 - position.abs()).abs()
 
 
 def _affine(images: Tensor) -> Tensor:
