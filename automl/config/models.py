@@ -98,7 +98,7 @@ class TrainingConfig(_Strict):
 
     epochs: int = Field(8, ge=1, le=10_000)
     warmup_epochs: float = Field(1.0, ge=0)
-    ema_decay: float = Field(0.98, ge=0, lt=1, description="0 is off")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay per step of averaged weights; 0 is off")
     class_weights: Literal["auto", "balanced", "none"] = "auto"
     clip_grad: float | None = Field(1.0, gt=0)
 

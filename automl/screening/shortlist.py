@@ -31,7 +31,7 @@ class Choice:
     reason: str
 
 
-def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_least: int = 2) -> list[Choice]:
+def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_least: int = 3) -> list[Choice]:
     """Decide for every candidate, in the order given, which is the prior.
 
     As many backbones are kept as the budget can train twice each (once everything, once mostly frozen), and at least

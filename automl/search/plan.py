@@ -18,6 +18,7 @@ from automl.data import Dataset
 from automl.errors import NoTrialFinishedError
 from automl.screening import Candidate, Choice, Cost, shortlist
 from automl.space import Space
+from automl.training import RECALIBRATION_IMAGES
 
 __all__ = ["Budget", "CostModel", "Plan", "Screened", "default_trials", "load_plan", "make_plan"]
 
@@ -66,7 +67,7 @@ class CostModel:
     resolutions: Mapping[str, int]
     train_images: int
     validation_images: int
-    recalibration_images: int = 512
+    recalibration_images: int = RECALIBRATION_IMAGES
     ratios: dict[str, list[float]] = field(default_factory=dict)
 
     def epoch_seconds(self, params: Mapping[str, Any]) -> float:

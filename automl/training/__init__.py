@@ -12,9 +12,10 @@ from automl.training.device import (
     reset_peak_memory,
 )
 from automl.training.evaluate import Normalise, measure, predict_logits, recalibrate
-from automl.training.fine_tune import Epoch, Outcome, fine_tune
+from automl.training.fine_tune import RECALIBRATION_IMAGES, Epoch, Outcome, fine_tune
 
 __all__ = [
+    "RECALIBRATION_IMAGES",
     "Epoch",
     "Normalise",
     "Outcome",

@@ -32,7 +32,7 @@ from automl.training.optim import Loss, class_weights, learning_rate_factor, mak
 
 __all__ = ["Epoch", "Outcome", "fine_tune"]
 
-RECALIBRATION_IMAGES = 512
+RECALIBRATION_IMAGES = 256
 EVALUATION_BATCH = 64
 LOSS_CHECKED_EVERY = 50  # steps; each look waits for the GPU
 

@@ -1,0 +1,52 @@
+"""Write images of Debian's package `dataset-fashion-mnist` as PNG class folders, and the same as a CSV manifest.
+
+apt-get install dataset-fashion-mnist
+python benchmarks/fashion_mnist.py --images 2000 --out data/fashion-mnist
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+SOURCE = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = (
+    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+
+
+def load(source: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images ``(n, 28, 28) uint8`` and labels ``(n,)`` of the part `train` or `t10k`."""
+    pixels = np.frombuffer(gzip.decompress(next(source.rglob(f"{part}-images*.gz")).read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress(next(source.rglob(f"{part}-labels*.gz")).read_bytes()), np.uint8, offset=8)
+    return pixels.reshape(-1, 28, 28), labels
+
+
+def write(out: Path, images: int, *, source: Path = SOURCE, seed: int = 0) -> Path:
+    """Write `images` random training images below ``out/images`` and ``out/manifest.csv``. Returns the folder."""
+    pixels, labels = load(source, "train")
+    chosen = np.random.default_rng(seed).permutation(len(pixels))[:images]
+    rows = []
+    for number in chosen:
+        label = CLASSES[labels[number]]
+        path = out / "images" / label / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number]).save(path)
+        rows.append((str(path.relative_to(out)), label))
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(out / "manifest.csv", index=False)
+    return out / "images"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--source", type=Path, default=SOURCE)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(write(options.out, options.images, source=options.source, seed=options.seed))
