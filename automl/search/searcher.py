@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,7 @@ from automl.paths import StudyFolder
 from automl.search.plan import Budget, CostModel
 from automl.search.scheduler import Rungs, group_of
 from automl.search.spec import TrialSpec, make_spec
-from automl.search.study import Reason, StudyRecord
+from automl.search.study import Reason, StudyRecord, planned_params
 from automl.space import Space
 
 __all__ = ["Assignment", "Driver"]
@@ -95,12 +96,13 @@ class Driver:
         tried = []
         for frozen in self.record.study.get_trials(deepcopy=False):
             params = self._space.params(frozen.params)
-            tried.append(frozen.params)
+            tried.append(planned_params(frozen))
             if "backbone" not in params or frozen.state == TrialState.WAITING:
                 continue
             group = group_of(params["backbone"], float(params["freeze_depth"]))
-            for epoch, value in sorted(frozen.intermediate_values.items()):
-                self._rungs.goes_on(frozen.number, group, epoch, value)
+            if frozen.user_attrs.get("reason") != "interrupted":  # its retry has the same values
+                for epoch, value in sorted(frozen.intermediate_values.items()):
+                    self._rungs.goes_on(frozen.number, group, epoch, value)
             if frozen.user_attrs.get("epochs") and params["backbone"] in self._costs.costs:
                 self._costs.learn(params, frozen.user_attrs["epochs"], frozen.user_attrs.get("seconds", 0.0))
         self._defaults = [each for each in self._defaults if each not in tried]
@@ -118,7 +120,7 @@ class Driver:
             waiting = self.record.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             params: Mapping[str, Any] | None = None
             if waiting:
-                params = dict(waiting[0].system_attrs.get("fixed_params", {}))
+                params = planned_params(waiting[0])
             elif self._defaults:
                 params = self._defaults.pop(0)
                 if not self._fits(params):
@@ -183,6 +185,10 @@ class Driver:
             running.reason, running.message = facts["reason"], facts.get("message", "")
             return True
         value = float(facts[self._config.search.metric])
+        if not math.isfinite(value):
+            running.reason = "diverged"
+            running.message = f"{self._config.search.metric} became {value} in epoch {facts['epoch']}"
+            return False
         running.facts = dict(facts)
         kept = ("peak_memory_mb", "startup_seconds", "seconds", "model_parameters", "trainable_parameters", "host")
         attrs = {key: facts[key] for key in (*kept, "device", "dtype", "from_embeddings", "metrics") if key in facts}
@@ -196,7 +202,7 @@ class Driver:
         goes_on = self._rungs.goes_on(number, group, int(facts["epoch"]), value)
         if not goes_on:
             running.reason = "pruned"
-            running.message = f"below the best third of its group at epoch {facts['epoch']}"
+            running.message = f"below the best 1/{self._config.search.reduction} of its group at epoch {facts['epoch']}"
         return goes_on
 
     def finish(self, number: int, *, error: str | None = None) -> None:

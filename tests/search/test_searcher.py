@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from automl.paths import StudyFolder
+from automl.search.searcher import Assignment, Driver
+from automl.search.study import StudyRecord, load_study
+from tests.small import EFFICIENTNET, RESNET, SPACE, epoch, make_driver, new_record, small_config
+
+DEFAULTS = [
+    (RESNET, 1.0),
+    (EFFICIENTNET, 1.0),
+    (RESNET, 0.75),
+    (RESNET, 0.0),
+    (EFFICIENTNET, 0.75),
+    (EFFICIENTNET, 0.0),
+]
+
+
+class Clock:
+    """Seconds that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "study")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def start(driver: Driver) -> Assignment:
+    assignment = driver.next()
+    assert assignment is not None
+    return assignment
+
+
+def run(driver: Driver, values: list[float], reason: str = "complete") -> int:
+    """Run the next trial to its end as if on a worker. Returns its number."""
+    number = start(driver).number
+    for index, value in enumerate(values, start=1):
+        if not driver.report(number, epoch(index, value)):
+            driver.finish(number)
+            return number
+    driver.report(number, {"reason": reason})
+    driver.finish(number)
+    return number
+
+
+def reopened(folder: StudyFolder) -> StudyRecord:
+    """The study as a new process finds it, orphans told."""
+    record = StudyRecord(load_study(folder))
+    record.fail_orphans(max_retries=2)
+    return record
+
+
+def told(driver: Driver) -> list[tuple[str, str]]:
+    return [(trial.state.name, trial.user_attrs.get("reason", "")) for trial in driver.record.study.get_trials()]
+
+
+def test_defaults_come_first_in_order_and_once_then_the_sampler(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(scheduler="none"))
+    for _ in range(9):
+        run(driver, [0.5] * 4)
+    trials = driver.record.study.get_trials()
+    assert [(t.params["backbone"], t.params["freeze_depth"]) for t in trials[:6]] == DEFAULTS
+    assert [t.user_attrs["origin"] for t in trials] == ["default"] * 6 + ["sampler"] * 3
+    assert [t.params["augmentation"] for t in trials[:6]] == ["none"] * 2 + ["light"] * 4
+
+
+def test_defaults_are_not_repeated_after_a_resume(folder: StudyFolder) -> None:
+    config = small_config(scheduler="none")
+    driver = make_driver(folder, config)
+    for _ in range(2):
+        run(driver, [0.5])
+    start(driver)  # killed while the third runs
+    again = make_driver(folder, config, reopened(folder))
+    for _ in range(6):
+        run(again, [0.5])
+    trials = again.record.study.get_trials()
+    assert [t.user_attrs["origin"] for t in trials] == ["default"] * 3 + ["retry"] + ["default"] * 3 + ["sampler"] * 2
+    ran = [(t.params["backbone"], t.params["freeze_depth"]) for t in trials if t.state == TrialState.COMPLETE]
+    assert ran[:6] == DEFAULTS
+
+
+def test_a_default_whose_driver_died_before_it_started_runs_once(folder: StudyFolder) -> None:
+    config = small_config(scheduler="none")
+    record = new_record(folder, config)
+    first = make_driver(folder, config, record)._defaults[0]
+    record.study.enqueue_trial(first, user_attrs={"origin": "default"})
+    driver = make_driver(folder, config, reopened(folder))
+    for _ in range(7):
+        run(driver, [0.5])
+    origins = [trial.user_attrs["origin"] for trial in driver.record.study.get_trials()]
+    assert origins == ["default"] * 6 + ["sampler"]
+
+
+def test_a_retry_goes_on_from_the_checkpoint_with_the_seed_it_had(folder: StudyFolder) -> None:
+    config = small_config(scheduler="none")
+    driver = make_driver(folder, config)
+    run(driver, [0.5])
+    assignment = start(driver)
+    files = folder.trial(assignment.number)
+    files.root.mkdir(parents=True)
+    for number in (1, 2):
+        driver.report(assignment.number, epoch(number, 0.1 * number))
+    files.metrics.write_text("".join(json.dumps(epoch(number, 0.1 * number)) + "\n" for number in (1, 2)))
+    files.validation_logits.write_bytes(b"logits")
+    files.checkpoint.write_bytes(b"weights")
+
+    again = make_driver(folder, config, reopened(folder))
+    retry = start(again)
+    assert retry.number == 2
+    assert retry.spec == assignment.spec  # so its identity, which the checkpoint names, is the same
+    theirs = folder.trial(retry.number)
+    assert theirs.checkpoint.read_bytes() == b"weights"
+    assert not files.checkpoint.exists()
+    assert theirs.metrics.read_text() == files.metrics.read_text()
+    assert theirs.validation_logits.read_bytes() == b"logits"
+    again.report(retry.number, epoch(2, 0.2))  # the checkpoint may lag an epoch behind the metrics
+    again.report(retry.number, epoch(3, 0.3))
+    again.report(retry.number, {"reason": "complete"})
+    again.finish(retry.number)
+    trial = again.record.study.get_trials()[2]
+    assert trial.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.3)
+    assert trial.user_attrs["root"] == 1
+    assert not theirs.checkpoint.exists()
+
+
+def test_without_a_checkpoint_a_retry_starts_anew(folder: StudyFolder) -> None:
+    config = small_config()
+    driver = make_driver(folder, config)
+    first = start(driver)
+    driver.report(first.number, epoch(1, 0.4))
+    again = make_driver(folder, config, reopened(folder))
+    retry = start(again)
+    assert retry.spec.seed == first.spec.seed
+    assert again.record.study.get_trials()[retry.number].intermediate_values == {}
+
+
+def test_every_trial_has_its_own_seed(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config())
+    seeds = [start(driver).spec.seed for _ in range(8)]
+    assert len(set(seeds)) == 8
+
+
+def test_the_number_of_trials_is_what_was_asked_for_and_interrupted_ones_do_not_count(folder: StudyFolder) -> None:
+    config = small_config(trials=4, scheduler="none")
+    driver = make_driver(folder, config)
+    run(driver, [0.5])
+    run(driver, [], reason="crashed")
+    start(driver)
+    again = make_driver(folder, config, reopened(folder))
+    run(again, [0.5])
+    run(again, [0.5])
+    assert again.next() is None
+    assert again.stop_reason == "trials"
+    reasons = [reason for _, reason in told(again)]
+    assert sorted(reasons) == ["complete", "complete", "complete", "crashed", "interrupted"]
+
+
+def test_running_trials_count_too(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(trials=2))
+    assert driver.next() is not None
+    assert driver.next() is not None
+    assert driver.next() is None
+
+
+def test_an_epoch_is_recorded_with_what_it_cost(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(metric="macro_f1"))
+    number = start(driver).number
+    facts = epoch(1, 0.5, peak_memory_mb=10.0, host="box", device="cpu", dtype="float32", from_embeddings=True)
+    assert driver.report(number, facts | {"macro_f1": 0.25})
+    (trial,) = driver.record.study.get_trials()
+    assert trial.intermediate_values == {1: 0.25}
+    attrs = trial.user_attrs
+    assert (attrs["epochs"], attrs["max_epochs"], attrs["train_seconds"], attrs["latency_ms"]) == (1, 4, 1.0, 2.0)
+    assert (attrs["host"], attrs["device"], attrs["from_embeddings"]) == ("box", "cpu", True)
+    assert attrs["metrics"] == {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 0.5}
+    assert attrs["spec"]["epochs"] == 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_metric_that_is_not_finite_ends_the_trial_as_diverged(folder: StudyFolder, value: float) -> None:
+    driver = make_driver(folder, small_config())
+    number = start(driver).number
+    assert driver.report(number, epoch(1, 0.5))
+    assert not driver.report(number, epoch(2, value))
+    driver.finish(number)
+    (trial,) = driver.record.study.get_trials()
+    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.5)
+    assert (trial.user_attrs["reason"], trial.user_attrs["epochs"]) == ("diverged", 1)
+    assert trial.user_attrs["message"] == f"accuracy became {value} in epoch 2"
+
+
+def test_a_trial_below_its_rung_is_pruned_with_its_value(folder: StudyFolder) -> None:
+    text = re.sub(r"freeze_depth: .*", "freeze_depth: 0.0", SPACE)
+    driver = make_driver(folder, small_config(text), defaults=False)
+    low = {}
+    for _ in range(8):
+        assignment = start(driver)
+        low.setdefault(assignment.spec.backbone, 0.9)
+        low[assignment.spec.backbone] -= 0.1
+        driver.report(assignment.number, epoch(1, low[assignment.spec.backbone])) and driver.report(
+            assignment.number, {"reason": "complete"}
+        )
+        driver.finish(assignment.number)
+    trials = driver.record.study.get_trials()
+    for backbone in low:
+        first, *rest = [trial for trial in trials if trial.params["backbone"] == backbone]
+        assert first.state == TrialState.COMPLETE
+        assert rest
+        assert all(trial.state == TrialState.PRUNED for trial in rest)
+        assert rest[-1].value == pytest.approx(low[backbone])
+        assert rest[-1].user_attrs["message"] == "below the best 1/2 of its group at epoch 1"
+
+
+def test_rungs_are_rebuilt_from_the_study(folder: StudyFolder) -> None:
+    config = small_config()
+    driver = make_driver(folder, config)
+    run(driver, [0.9] * 4)  # resnet, frozen
+    run(driver, [0.9] * 4)  # efficientnet, frozen
+    again = make_driver(folder, config, reopened(folder))
+    number = start(again).number  # resnet, three quarters frozen
+    assert not again.report(number, epoch(1, 0.1))
+
+
+def test_the_values_of_an_interrupted_trial_are_not_held_against_its_retry(folder: StudyFolder) -> None:
+    config = small_config()
+    driver = make_driver(folder, config)
+    driver.report(start(driver).number, epoch(1, 0.9))
+    again = make_driver(folder, config, reopened(folder))
+    assert again.report(start(again).number, epoch(1, 0.1))
+
+
+def test_without_early_stopping_nothing_is_pruned(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(scheduler="none"))
+    for value in (0.9, 0.8, 0.0, 0.0):
+        run(driver, [value] * 4)
+    assert {state for state, _ in told(driver)} == {"COMPLETE"}
+
+
+def test_failures_in_a_row_stop_the_search_with_their_cause(
+    folder: StudyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = make_driver(folder, small_config(max_failures=3))
+    run(driver, [], reason="diverged")
+    run(driver, [], reason="diverged")
+    run(driver, [0.5])  # in a row means in a row
+    run(driver, [], reason="out_of_memory")
+    run(driver, [], reason="diverged")
+    number = start(driver).number
+    with caplog.at_level("ERROR", logger="automl"):
+        driver.finish(number, error="no kernel image is available")
+    assert driver.next() is None
+    assert driver.stop_reason == "failures"
+    assert "the last 3 trials failed; the last one: no kernel image is available" in caplog.text
+
+
+def test_what_an_end_without_a_reason_means(folder: StudyFolder) -> None:
+    signals: list[bool] = []
+    driver = make_driver(folder, small_config(), interrupted=lambda: bool(signals))
+    cut, died, stopped = (start(driver).number for _ in range(3))
+    driver.report(cut, epoch(1, 0.5))
+    driver.finish(cut)
+    driver.finish(died, error="the worker process died")
+    signals.append(True)
+    driver.finish(stopped)
+    assert told(driver) == [("COMPLETE", "truncated"), ("FAIL", "crashed"), ("FAIL", "interrupted"), ("WAITING", "")]
+    assert driver.record.study.get_trials()[died].user_attrs["message"] == "the worker process died"
+    assert driver.next() is None
+    assert driver.stop_reason == "interrupted"
+
+
+def test_finishing_twice_tells_once(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config())
+    number = run(driver, [0.5])
+    driver.finish(number, error="late news")
+    assert told(driver) == [("COMPLETE", "complete")]
+
+
+def test_no_trial_starts_that_cannot_reach_its_first_rung_before_the_refit_is_due(
+    folder: StudyFolder, clock: Clock
+) -> None:
+    """One epoch of everything is 0.1 s an image: 10 s to train, 0.625 s or more to evaluate."""
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=0.1, defaults=False)
+    run(driver, [0.5] * 4)
+    clock.now = 590.0
+    assert driver.next() is None
+    assert driver.stop_reason == "budget"
+
+
+def test_a_default_that_no_longer_fits_is_left_out_and_cheaper_ones_still_run(
+    folder: StudyFolder, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = {RESNET: 0.001, EFFICIENTNET: 10.0}
+    driver = make_driver(folder, small_config(budget=120.0), clock=clock, seconds=seconds)
+    with caplog.at_level("INFO", logger="automl"):
+        started = [start(driver).spec for _ in range(4)]
+    # the refit of a head on the dear one would need its embedding of 2.5 s an image
+    assert [spec.backbone for spec in started[:3]] == [RESNET] * 3
+    assert f"not tried: {EFFICIENTNET}" in caplog.text
+
+
+def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=0.1, defaults=False)
+    early = start(driver)
+    clock.now = 100.0
+    driver.finish(early.number)
+    for _ in range(3):
+        assignment = start(driver)
+        params = driver._space.params({"backbone": assignment.spec.backbone, "freeze_depth": assignment.spec.freeze_depth,
+                                       "augmentation": assignment.spec.augmentation})  # fmt: skip
+        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.refit_seconds(params, 4))
+
+
+def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock) -> None:
+    seconds = {RESNET: 0.2, EFFICIENTNET: 0.001}
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=seconds, defaults=False)
+    before = driver._search_left(None)
+    while start(driver).spec.from_embeddings or driver.record.study.trials[-1].params["backbone"] != RESNET:
+        pass
+    number = driver.record.study.trials[-1].number
+    driver.report(number, epoch(4, 0.9) | {"seconds": 80.0})
+    driver.report(number, {"reason": "complete"})
+    driver.finish(number)
+    best = driver.incumbent()
+    assert best is not None
+    assert best.number == number
+    reserve = 4 * driver.refit_epoch_seconds(best)
+    assert driver._search_left(None) == pytest.approx(before - reserve)
+    assert reserve > 50
+
+
+def test_running_trials_past_their_deadline_are_noticed(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock)
+    start(driver)
+    clock.now = 600.0
+    assert not driver.past_deadline()  # they have half a minute to stop by themselves
+    clock.now = 631.0
+    assert driver.past_deadline()
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("accuracy", 0.9), ("log_loss", 0.1)])
+def test_the_incumbent_is_the_best_complete_trial(folder: StudyFolder, metric: Any, expected: float) -> None:
+    driver = make_driver(folder, small_config(metric=metric, scheduler="none"))
+    assert driver.incumbent() is None
+    for value in (0.5, 0.9, 0.1):
+        run(driver, [value] * 4)
+    run(driver, [2.0 if metric == "accuracy" else -1.0], reason="diverged")
+    best = driver.incumbent()
+    assert best is not None
+    assert best.value == expected
+
+
+def test_seconds_spent_are_kept_for_a_resume(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(), clock=clock, spent_before=50.0)
+    number = start(driver).number
+    clock.now = 7.0
+    driver.finish(number)
+    assert driver.record.study.user_attrs["spent_seconds"] == 57.0
