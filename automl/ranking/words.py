@@ -17,6 +17,7 @@ __all__ = [
     "describe",
     "duration",
     "integer",
+    "megabytes",
     "metric_name",
     "milliseconds",
     "number",
@@ -86,6 +87,13 @@ def milliseconds(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def megabytes(value: float | None) -> str:
+    """Return ``812 MB``, or ``1.2 GB`` from 1,000 MB on."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value / 1000:.1f} GB" if value >= 1000 else f"{value:.0f} MB"
 
 
 def count(n: int, thing: str, plural: str | None = None) -> str:

@@ -114,11 +114,18 @@ def score(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], label
 
 
 def affordable_epochs(spec: TrialSpec, *, seconds: float, epoch_seconds: float) -> tuple[TrialSpec, str]:
-    """Return `spec` with as many of its epochs as `seconds` allow (at least one), and a note if that is fewer."""
-    epochs = spec.epochs if math.isinf(seconds) else max(1, min(spec.epochs, int(seconds / max(epoch_seconds, 1e-9))))
-    if epochs == spec.epochs:
+    """Return `spec` with as many of its epochs as `seconds` allow, and a note if that is fewer.
+
+    At least half of the epochs stay: the search keeps time for all of them, and where that was not enough a model
+    that is handed over a little late is worth more than one that was hardly trained.
+    """
+    least = (spec.epochs + 1) // 2
+    if math.isinf(seconds) or seconds >= spec.epochs * epoch_seconds:
         return spec, ""
-    note = f"refitted for {epochs} of {spec.epochs} epochs: {seconds:.0f} s of the budget were left"
+    epochs = max(least, int(seconds / epoch_seconds))
+    if epochs >= spec.epochs:
+        return spec, ""
+    note = f"refitted for {epochs} of {spec.epochs} epochs: {max(0.0, seconds):.0f} s of the budget were left"
     return replace(spec, epochs=epochs, warmup_epochs=min(spec.warmup_epochs, epochs / 2)), note
 
 

@@ -1,7 +1,7 @@
 """Early stopping: asynchronous successive halving with rungs per group of trials (ASHA, arXiv 1810.05934).
 
-A group is a backbone and whether it is mostly frozen: a frozen backbone starts high and flattens, a trainable one
-starts low and overtakes, so a rung that compares the two throws slow warmers away.
+A group is a backbone and how much of it trains: a frozen backbone starts high and flattens, a trainable one starts low
+and overtakes, so a rung that compares the two throws slow warmers away.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 __all__ = ["Rungs", "group_of"]
 
 
-def group_of(backbone: str, freeze_depth: float) -> tuple[str, bool]:
+def group_of(backbone: str, freeze_depth: float) -> tuple[str, str]:
     """Return the group of a trial: trials are compared at rungs only within it."""
-    return backbone, freeze_depth > 0.5
+    if freeze_depth == 1.0:
+        return backbone, "head only"
+    return backbone, "mostly frozen" if freeze_depth > 0.5 else "mostly trainable"
 
 
 class Rungs:
