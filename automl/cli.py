@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ from automl.errors import AutoMLError, ConfigError, DataError, OutputError, Usag
 if TYPE_CHECKING:
     from automl.config import SearchConfig
     from automl.data import Dataset
+    from automl.search.cluster import Interrupt
     from automl.search.plan import Plan
 
 __all__ = ["app", "main"]
@@ -108,7 +110,6 @@ def resume(
     """Go on with a study that was interrupted, or extend one that is done."""
     from automl import pipeline
     from automl.config import parse_duration
-    from automl.search.cluster import Interrupt
 
     try:
         seconds = parse_duration(budget) if budget is not None else None
@@ -119,7 +120,7 @@ def resume(
         raise UsageError(str(error)) from None
     folder = _study(run)
     _log_to(folder.log)
-    with Interrupt().installed() as interrupt:
+    with _signals(folder.root) as interrupt:
         page = pipeline.resume(
             folder, reports, more_budget=seconds, more_trials=more, weights_dir=weights_dir, ray_address=ray_address,
             interrupt=interrupt, progress=_Progress(),
@@ -280,7 +281,6 @@ def _search(
 ) -> None:  # fmt: skip
     from automl import pipeline
     from automl.paths import StudyFolder
-    from automl.search.cluster import Interrupt
 
     if not data.exists():
         raise DataError(f"no such file or folder: {data}")
@@ -291,7 +291,7 @@ def _search(
     if root.exists() and not root.is_dir():
         raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
     _log_to(folder.log, create=not folder.resolved.exists())
-    with Interrupt().installed() as interrupt:
+    with _signals(root) as interrupt:
         page = pipeline.search(
             config, folder, reports, weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt,
             progress=_Progress(), show_plan=_show_plan, plan_only=plan_only,
@@ -300,6 +300,22 @@ def _search(
         print(folder.plan)
         return
     _close(root, page, interrupt.code, as_json)
+
+
+@contextmanager
+def _signals(root: Path) -> Iterator[Interrupt]:
+    """Catch signals; outside the search itself one ends the command with its exit code."""
+    from automl.paths import StudyFolder
+    from automl.search.cluster import Interrupt
+
+    with Interrupt().installed() as interrupt:
+        try:
+            yield interrupt
+        except KeyboardInterrupt:
+            begun = StudyFolder(root).resolved.exists()
+            what = f"everything is saved. Go on with: automl resume {root}" if begun else "no study was begun yet"
+            _say(f"interrupted; {what}")
+            raise typer.Exit(interrupt.code or 130) from None
 
 
 def _config(
@@ -371,7 +387,7 @@ def _close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
     if page is not None:
         _print_board(root, "json" if as_json else "table")
     if code:
-        _say(f"interrupted; everything is saved. Go on with: automl resume {root}" if page else "interrupted")
+        _say(f"interrupted; everything is saved. Go on with: automl resume {root}")
         raise typer.Exit(code)
     lines = [
         f"Report       {page}",

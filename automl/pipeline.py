@@ -53,7 +53,7 @@ def search(
     show_plan: Callable[[Plan, Dataset], None],
     plan_only: bool = False,
 ) -> Path | None:
-    """Run a new study in `folder`. Returns the report's page (None for a plan only, or when interrupted early).
+    """Run a new study in `folder`. Returns the report's page (None for a plan only).
 
     Raises:
         ConfigError, MissingWeightsError, DataError, OutputError, StorageError: Before any trial starts.
@@ -79,10 +79,7 @@ def search(
             balanced, balance_reason = wants_balance(
                 config.training.class_weights, config.search.metric, _train_counts(dataset)
             )
-            screened = _screen(config, folder, space, weights, share, interrupt, progress)
-            if interrupt():
-                logger.warning("interrupted before the first trial; nothing is kept but the pixel cache")
-                return None
+            screened = _screen(config, folder, space, weights, share, progress)
             made = make_plan(
                 config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
                 choices=[
@@ -250,7 +247,6 @@ def _screen(
     space: Space,
     weights: Mapping[str, str],
     share: Resources,
-    interrupt: Interrupt,
     progress: Progress,
 ) -> list[Screened]:
     resolutions = _resolutions(config, space)
@@ -268,13 +264,13 @@ def _screen(
         done += 1
         progress("screening", done, len(specs))
 
-    found = each_task(screen_backbone, specs, share, interrupted=interrupt, done=one_more)
+    found = each_task(screen_backbone, specs, share, done=one_more)
     screened = [each for each in found if isinstance(each, Screened)]
     for (_, spec), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
             lines = str(each).strip().splitlines()
             logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
-    if not screened and not interrupt():
+    if not screened:
         raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
     return screened
 
@@ -336,7 +332,8 @@ def _search(
         spent_before=before,
     )
     study.set_user_attr("stop_reason", None)
-    run_search(driver, folder, share, interrupted=interrupt)
+    with interrupt.deferred():
+        run_search(driver, folder, share, interrupted=interrupt)
     StudyRecord(study).fail_orphans(max_retries=config.search.max_retries)
     if interrupt():
         driver.stop_reason = "interrupted"

@@ -29,13 +29,15 @@ class Resources(NamedTuple):
 
 
 class Interrupt:
-    """SIGINT and SIGTERM as a flag; a second signal ends the process at once.
+    """SIGINT and SIGTERM: raised as KeyboardInterrupt where every step can be repeated, and kept as a flag inside
+    `deferred`, where running trials have to be told. A second signal ends the process at once.
 
     `code` is the exit code that the signal stands for: 130 or 143.
     """
 
     def __init__(self) -> None:
         self.code = 0
+        self._deferred = False
 
     def __call__(self) -> bool:
         return self.code != 0
@@ -51,7 +53,9 @@ class Interrupt:
             if self.code:
                 os._exit(128 + number)
             self.code = 128 + number
-            logger.warning("stopping after the present step and saving; a second signal stops at once")
+            if not self._deferred:
+                raise KeyboardInterrupt
+            logger.warning("stopping and saving; a second signal stops at once")
 
         before = {each: signal.signal(each, caught) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -59,6 +63,15 @@ class Interrupt:
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Keep a signal as a flag for the duration of the block."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
 
 
 @contextlib.contextmanager
@@ -111,17 +124,16 @@ def each_task(
     arguments: Sequence[tuple[Any, ...]],
     share: Resources,
     *,
-    interrupted: Callable[[], bool],
     done: Callable[[int], None],
 ) -> list[Any]:
     """Run ``function(*arguments[i])`` for every i as Ray tasks with `share` each; results in order.
 
-    Stops early, with None for what is missing, when `interrupted`. An exception of a task is returned in its place.
+    An exception of a task is returned in its place.
     """
     remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_in_process)
     pending = {remote.remote(function, share.cpus, each): index for index, each in enumerate(arguments)}
     results: list[Any] = [None] * len(arguments)
-    while pending and not interrupted():
+    while pending:
         ready, _ = ray.wait(list(pending), timeout=0.5)
         for reference in ready:
             index = pending.pop(reference)
@@ -130,8 +142,6 @@ def each_task(
             except ray.exceptions.RayError as error:
                 results[index] = error
             done(index)
-    for reference in pending:
-        ray.cancel(reference, force=True)
     return results
 
 
