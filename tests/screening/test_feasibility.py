@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from automl.screening import Cost, latency_ms, measure_cost
+from tests.tiny import BFLOAT16, CHANNELS_LAST, CPU, FLOAT32, tiny
+
+torch.set_num_threads(1)
+
+COST = Cost(
+    forward_seconds=0.01,
+    step_seconds={0.0: 0.05, 0.5: 0.03},
+    start_seconds=1.0,
+    latency_ms=12.0,
+    peak_memory_mb=300.0,
+    parameters=1000,
+    device="cpu",
+    notes=["a note"],
+)
+
+
+@pytest.mark.parametrize(
+    ("depth", "seconds"), [(0.0, 0.05), (0.25, 0.04), (0.5, 0.03), (0.75, 0.02), (1.0, 0.01)]
+)  # fmt: skip
+def test_seconds_are_linear_between_the_depths_measured(depth: float, seconds: float) -> None:
+    assert COST.training_seconds_per_image(depth) == pytest.approx(seconds)
+    assert COST.epoch_seconds(depth, 100, 40) == pytest.approx(100 * seconds + 40 * 0.01)
+
+
+def test_a_cost_survives_json() -> None:
+    assert Cost.from_dict(json.loads(json.dumps(COST.to_dict()))) == COST
+
+
+class Clock:
+    """A clock that moves by a second each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize("precision", [FLOAT32, CHANNELS_LAST, BFLOAT16], ids=str)
+def test_what_is_measured_is_per_image_and_in_its_units(precision: object) -> None:
+    model = tiny("test_efficientnet")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    cost = measure_cost(
+        model, resolution=32, batch_size=4, device=CPU, precision=precision, start_seconds=2.5, clock=Clock()  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert cost.latency_ms == 1000.0
+    assert cost.forward_seconds == 0.25
+    assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
+    assert (cost.start_seconds, cost.parameters, cost.device) == (2.5, count, "cpu")
+    assert cost.peak_memory_mb > 50
+
+
+def test_the_measured_step_trains_what_is_not_frozen() -> None:
+    model = tiny("test_resnet")
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    measure_cost(model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0)
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert len(moved) > len(before) / 2
+
+
+def test_latency_is_of_one_image_in_evaluation_mode() -> None:
+    model = tiny("test_resnet")
+    seen: list[tuple[int, bool]] = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append((len(inputs[0]), module.training)))
+    latency_ms(model, resolution=32, device=CPU, precision=FLOAT32, repeats=2)
+    assert seen == [(1, False)] * 5
