@@ -4,12 +4,10 @@ them, so that `automl --help` answers at once.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
@@ -19,12 +17,10 @@ import typer
 
 from automl import __version__
 from automl.errors import AutoMLError, ConfigError, DataError, OutputError, UsageError, did_you_mean
+from automl.terminal import Progress, close, log_to, open_study, print_board, say, show_plan, signals
 
 if TYPE_CHECKING:
     from automl.config import SearchConfig
-    from automl.data import Dataset
-    from automl.search.cluster import Interrupt
-    from automl.search.plan import Plan
 
 __all__ = ["app", "main"]
 
@@ -36,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-logger = logging.getLogger("automl")
 
 LIST_PANEL = "Look things up"
 DATA = Annotated[Path, typer.Argument(help="folder of class folders, folder with train/ [val/] test/, or CSV/parquet")]
@@ -119,19 +114,19 @@ def resume(
     except ValueError as error:
         raise UsageError(str(error)) from None
     folder = _study(run)
-    _log_to(folder.log)
-    with _signals(folder.root) as interrupt:
+    log_to(folder.log)
+    with signals(folder.root) as interrupt:
         page = pipeline.resume(
             folder, reports, more_budget=seconds, more_trials=more, weights_dir=weights_dir, ray_address=ray_address,
-            interrupt=interrupt, progress=_Progress(),
+            interrupt=interrupt, progress=Progress(),
         )  # fmt: skip
-    _close(folder.root, page, interrupt.code, as_json)
+    close(folder.root, page, interrupt.code, as_json)
 
 
 @app.command()
 def leaderboard(run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table) -> None:
     """Print the leaderboard of a study; also while it runs."""
-    _print_board(_study(run).root, style.value)
+    print_board(_study(run).root, style.value)
 
 
 @app.command()
@@ -140,7 +135,7 @@ def report(run: RUN, reports: REPORTS = Path("reports")) -> None:
     from automl.reporting import write_report
 
     folder = _study(run)
-    print(write_report(folder, reports, _load(folder)))
+    print(write_report(folder, reports, open_study(folder)))
 
 
 @app.command()
@@ -155,8 +150,8 @@ def refit(
 
     prepare_process(None)
     folder = _study(run)
-    _log_to(folder.log)
-    metrics = pipeline.refit_trial(folder, reports, trial, _Progress())
+    log_to(folder.log)
+    metrics = pipeline.refit_trial(folder, reports, trial, Progress())
     test = metrics["test"]
     print(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
           f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip
@@ -185,14 +180,14 @@ def predict(
     elif not paths:
         raise UsageError("nothing to predict: give images, folders or tables, or --split test")
     images = [Path(each) for each in truth] if truth else find_images(paths or [])
-    predictions, package = apply(folder, images, progress=lambda done, total: _Progress()("predict", done, total))
+    predictions, package = apply(folder, images, progress=lambda done, total: Progress()("predict", done, total))
     print(format_predictions(predictions, package.labels, style.value))
     unread = sum(each.label is None for each in predictions)
     if truth:
         right = sum(each.label == truth[each.path] for each in predictions)
-        _say(f"accuracy {right / len(predictions):.4f}: {right} of {len(predictions)} images of the {split} split")
+        say(f"accuracy {right / len(predictions):.4f}: {right} of {len(predictions)} images of the {split} split")
     if unread:
-        _say(f"{unread} of {len(predictions)} images could not be read; the reasons are in the output")
+        say(f"{unread} of {len(predictions)} images could not be read; the reasons are in the output")
     if unread == len(predictions):
         raise DataError("none of the images could be read")
 
@@ -262,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except AutoMLError as error:
         lines = error.problems if isinstance(error, ConfigError) else str(error).splitlines() or [type(error).__name__]
         for line in lines:
-            _say(f"error: {line}")
+            say(f"error: {line}")
         code = error.exit_code
     except typer._click.exceptions.ClickException as error:
         error.show()
@@ -290,32 +285,16 @@ def _search(
     folder = StudyFolder(root)
     if root.exists() and not root.is_dir():
         raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
-    _log_to(folder.log, create=not folder.resolved.exists())
-    with _signals(root) as interrupt:
+    log_to(folder.log, create=not folder.resolved.exists())
+    with signals(root) as interrupt:
         page = pipeline.search(
             config, folder, reports, weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt,
-            progress=_Progress(), show_plan=_show_plan, plan_only=plan_only,
+            progress=Progress(), show_plan=show_plan, plan_only=plan_only,
         )  # fmt: skip
     if plan_only:
         print(folder.plan)
         return
-    _close(root, page, interrupt.code, as_json)
-
-
-@contextmanager
-def _signals(root: Path) -> Iterator[Interrupt]:
-    """Catch signals; outside the search itself one ends the command with its exit code."""
-    from automl.paths import StudyFolder
-    from automl.search.cluster import Interrupt
-
-    with Interrupt().installed() as interrupt:
-        try:
-            yield interrupt
-        except KeyboardInterrupt:
-            begun = StudyFolder(root).resolved.exists()
-            what = f"everything is saved. Go on with: automl resume {root}" if begun else "no study was begun yet"
-            _say(f"interrupted; {what}")
-            raise typer.Exit(interrupt.code or 130) from None
+    close(root, page, interrupt.code, as_json)
 
 
 def _config(
@@ -358,54 +337,6 @@ def _study(run: Path) -> Any:
     return folder
 
 
-def _load(folder: Any) -> Any:
-    from automl.config import load_config
-    from automl.search.study import load_study
-
-    return load_study(folder, storage=load_config(folder.resolved).search.storage)
-
-
-def _print_board(root: Path, style: str) -> None:
-    from automl.paths import StudyFolder
-    from automl.ranking.leaderboard import build
-    from automl.ranking.terminal import table
-
-    folder = StudyFolder(root)
-    board = build(folder, study=_load(folder))
-    if style == "json":
-        print(board.to_json())
-    elif style == "csv":
-        print(board.to_csv().rstrip("\n"))
-    elif style == "md":
-        print(board.to_markdown().rstrip("\n"))
-    else:
-        print(table(board))
-
-
-def _close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
-    """Print the leaderboard and what to do next; exit with the signal's code if there was one."""
-    if page is not None:
-        _print_board(root, "json" if as_json else "table")
-    if code:
-        _say(f"interrupted; everything is saved. Go on with: automl resume {root}")
-        raise typer.Exit(code)
-    lines = [
-        f"Report       {page}",
-        f"Model        {root / 'model'}",
-        f"Predict      automl predict {root} IMAGES",
-        f"Extend       automl resume {root} --budget +1h",
-    ]
-    _say("\n".join(lines))
-
-
-def _show_plan(plan: Plan, dataset: Dataset) -> None:
-    from automl.search.show import plan_lines
-
-    for warning in dataset.audit.warnings:
-        _say(f"audit: {warning}")
-    _say("\n".join(plan_lines(plan, dataset)))
-
-
 def _labelled(folder: Any, split: str) -> dict[str, str]:
     from automl.data import Dataset
 
@@ -415,40 +346,3 @@ def _labelled(folder: Any, split: str) -> dict[str, str]:
     except ValueError as error:
         raise UsageError(str(error)) from None
     return dict(zip(rows["path"], rows["label"], strict=True))
-
-
-class _Progress:
-    """Plain lines on stderr, at most one every two seconds and stage."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done < total and now - self._last.get(stage, -1e9) < 2.0:
-            return
-        self._last[stage] = now
-        _say(f"{stage}: {done}/{total}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _log_to(path: Path, *, create: bool = False) -> None:
-    """Send the package's log to stderr, and with times to the study's log file."""
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.handlers.clear()
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    handlers[0].setFormatter(logging.Formatter("%(message)s"))
-    if create:
-        from automl.paths import make_folder
-
-        make_folder(path.parent)
-    if path.parent.exists():
-        file = logging.FileHandler(path)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers.append(file)
-    for handler in handlers:
-        logger.addHandler(handler)

@@ -1,7 +1,7 @@
 """The main job from end to end, for the command line and the service alike.
 
-search   audit → decode once → screening → plan → trials → refit → report
-resume   the same, from whatever the study already has
+    search   audit → decode once → screening → plan → trials → refit → report
+    resume   the same, from whatever the study already has
 """
 
 from __future__ import annotations
@@ -17,28 +17,23 @@ import optuna
 from optuna.trial import TrialState
 
 from automl import __version__
-from automl.backbones import find, locate_all
 from automl.config import RunConfig, SearchConfig, dump_config, load_config
-from automl.data import Dataset, build_cache, prepare
-from automl.errors import ConfigError, NoTrialFinishedError, UsageError
+from automl.data import Dataset
+from automl.errors import NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
-from automl.refit import RefitSpec, affordable_epochs, refit
 from automl.reporting import write_report
-from automl.search.cluster import Interrupt, Resources, cluster, each_task, resources
-from automl.search.plan import Budget, CostModel, Plan, Screened, default_trials, load_plan, make_plan
+from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.plan import Budget, CostModel, Plan, default_trials, load_plan, make_plan
 from automl.search.runner import run_search
-from automl.search.screen import screen_backbone
 from automl.search.searcher import Driver
-from automl.search.spec import TrialSpec, effective_resolution, make_spec, wants_balance
+from automl.search.spec import wants_balance
 from automl.search.study import StudyRecord, create_study, driver_lock, load_study
-from automl.search.trial import variant_of
-from automl.space import Space, make_space
+from automl.space import make_space
+from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
 
-__all__ = ["Progress", "plan", "refit_trial", "resume", "search"]
+__all__ = ["plan", "refit_trial", "resume", "search"]
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 
 def search(
@@ -64,13 +59,13 @@ def search(
         raise UsageError(
             f"{folder.root} holds a study already; go on with: automl resume {folder.root} (or choose another --out)"
         )
-    config = _normalised(config)
-    weights = _locate(config, weights_dir)
+    config = with_full_names(config)
+    weights = locate_weights(config, weights_dir)
     make_folder(folder.root)
     with driver_lock(folder):
-        dataset = _audit(config, folder, progress)
+        dataset = audit(config, folder, progress)
         space = make_space([each.name for each in config.backbones], config.params)
-        _decode(config, folder, dataset, space, progress)
+        decode_once(config, folder, dataset, space, progress)
         audit_seconds = budget.spent()
         with cluster(ray_address):
             share, reason = resources(
@@ -79,7 +74,7 @@ def search(
             balanced, balance_reason = wants_balance(
                 config.training.class_weights, config.search.metric, _train_counts(dataset)
             )
-            screened = _screen(config, folder, space, weights, share, progress)
+            screened = screen(config, folder, space, weights, share, progress)
             made = make_plan(
                 config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
                 choices=[
@@ -140,11 +135,11 @@ def resume(
             raise UsageError(
                 f"the data of {folder.root} have changed since the study began; start a new study with --out"
             )
-        weights = _locate(config, weights_dir)
+        weights = locate_weights(config, weights_dir)
         write_atomic(folder.resolved, dump_config(config))
         made = load_plan(folder.plan)
         space = make_space([each.name for each in config.backbones], config.params)
-        _decode(config, folder, dataset, space, progress)
+        decode_once(config, folder, dataset, space, progress)
         with cluster(ray_address):
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, _train_counts(dataset))
@@ -167,112 +162,9 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None, progress
             raise NoTrialFinishedError(
                 f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
             )
-        metrics = _refit(config, folder, trial, progress=progress)
+        metrics = refit_best(config, folder, trial, progress=progress)
         write_report(folder, reports, study)
     return metrics
-
-
-# The stages
-
-
-def _normalised(config: SearchConfig) -> SearchConfig:
-    """Give every backbone its full name; all unknown ones are reported together."""
-    problems, choices = [], []
-    for choice in config.backbones:
-        try:
-            choices.append(choice.model_copy(update={"name": find(choice.name).name}))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return config.model_copy(update={"backbones": choices})
-
-
-def _locate(config: SearchConfig, weights_dir: Path | None) -> dict[str, str]:
-    random = {choice.name: "none" for choice in config.backbones if choice.weights == "none"}
-    wanted = [
-        (find(choice.name), choice.weights if isinstance(choice.weights, Path) else None)
-        for choice in config.backbones
-        if choice.name not in random
-    ]
-    found = locate_all(wanted, weights_dir=weights_dir)
-    return random | {name: str(file.path.resolve()) for name, file in found.items()}
-
-
-def _audit(config: SearchConfig, folder: StudyFolder, progress: Progress) -> Dataset:
-    if config.dataset is None:
-        raise UsageError("no dataset given: automl search DATA")
-    dataset = prepare(
-        Path(config.dataset),
-        seed=config.search.seed,
-        validation_fraction=config.data.validation_fraction,
-        test_fraction=config.data.test_fraction,
-        background=config.data.background,
-        max_pixels=config.data.max_pixels,
-        progress=lambda done, total: progress("audit", done, total),
-    )
-    dataset.save(folder.manifest, folder.audit)
-    return dataset
-
-
-def _resolutions(config: SearchConfig, space: Space) -> dict[str, list[int]]:
-    """Every resolution that each backbone can be trained at in this space."""
-    return {
-        choice.name: sorted(
-            {effective_resolution(find(choice.name), int(each)) for each in space.choices("resolution")}
-        )
-        for choice in config.backbones
-    }
-
-
-def _decode(config: SearchConfig, folder: StudyFolder, dataset: Dataset, space: Space, progress: Progress) -> None:
-    variants = {
-        variant_of(find(name), resolution, config.data.crop_mode)
-        for name, resolutions in _resolutions(config, space).items()
-        for resolution in resolutions
-    }
-    build_cache(
-        dataset.table,
-        folder.pixels,
-        sorted(variants, key=lambda each: (each.resolution, each.interpolation)),
-        background=config.data.background,
-        max_pixels=config.data.max_pixels,
-        progress=lambda done, total: progress("decode once", done, total),
-    )
-
-
-def _screen(
-    config: SearchConfig,
-    folder: StudyFolder,
-    space: Space,
-    weights: Mapping[str, str],
-    share: Resources,
-    progress: Progress,
-) -> list[Screened]:
-    resolutions = _resolutions(config, space)
-    root = str(folder.root.resolve())
-    specs: list[tuple[str, TrialSpec]] = []
-    for choice in config.backbones:
-        wanted = {"backbone": choice.name, "freeze_depth": 1.0, "resolution": max(resolutions[choice.name])}
-        params = {**space.params(space.nearest(wanted)), **wanted}
-        spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
-        specs.append((root, spec))
-    done = 0
-
-    def one_more(index: int) -> None:
-        nonlocal done
-        done += 1
-        progress("screening", done, len(specs))
-
-    found = each_task(screen_backbone, specs, share, done=one_more)
-    screened = [each for each in found if isinstance(each, Screened)]
-    for (_, spec), each in zip(specs, found, strict=True):
-        if isinstance(each, BaseException):
-            lines = str(each).strip().splitlines()
-            logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
-    if not screened:
-        raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
-    return screened
 
 
 def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optuna.Study:
@@ -362,51 +254,11 @@ def _finish(
         if best is not None and not interrupt() and study.user_attrs.get("refitted") != best.number:
             started = budget.spent()
             epoch_seconds = driver.refit_epoch_seconds(best)
-            _refit(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
+            refit_best(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
             study.set_user_attr("refitted", best.number)
             _add_stage(study, "refit", budget.spent() - started)
         study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
         return write_report(folder, reports, study)
-
-
-def _refit(
-    config: SearchConfig,
-    folder: StudyFolder,
-    trial: optuna.trial.FrozenTrial,
-    *,
-    seconds: float = float("inf"),
-    epoch_seconds: float = 0.0,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    spec, note = affordable_epochs(
-        TrialSpec.from_dict(trial.user_attrs["spec"]), seconds=seconds, epoch_seconds=epoch_seconds
-    )
-    if note:
-        logger.warning(note)
-    logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
-
-    def tell(facts: dict[str, Any]) -> None:
-        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], spec.epochs, facts["train_loss"])
-        if progress is not None:
-            progress("refit", facts["epoch"], spec.epochs)
-
-    wanted = RefitSpec(trial.number, spec, trial.user_attrs.get("metrics", {}), note)
-    try:
-        metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, report=tell)
-    except FloatingPointError as error:
-        raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.root} --trial N") from error
-    test = metrics["test"]
-    logger.info("test split opened: accuracy %.4f (95 %% interval %.4f to %.4f), macro recall %.4f, macro F1 %.4f",
-                test["accuracy"], *test["ci95"], test["macro_recall"], test["macro_f1"])  # fmt: skip
-    if metrics["test_opened"] > 1:
-        logger.warning(
-            "the test split was scored %d times: choosing between models by these scores makes them optimistic",
-            metrics["test_opened"],
-        )
-    return metrics
-
-
-# Small parts
 
 
 def _resolved(folder: StudyFolder) -> SearchConfig:

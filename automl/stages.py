@@ -1,0 +1,169 @@
+"""The stages of the main job before and after the trials, each from values to values.
+
+with_full_names → locate_weights → audit → decode_once → screen → (plan, trials) → refit_best
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from automl.backbones import find, locate_all
+from automl.config import SearchConfig
+from automl.data import Dataset, build_cache, prepare
+from automl.errors import ConfigError, NoTrialFinishedError, UsageError
+from automl.paths import StudyFolder
+from automl.refit import RefitSpec, affordable_epochs, refit
+from automl.search.cluster import Resources, each_task
+from automl.search.plan import Screened
+from automl.search.screen import screen_backbone
+from automl.search.spec import TrialSpec, effective_resolution, make_spec
+from automl.search.trial import variant_of
+from automl.space import Space
+
+__all__ = ["Progress", "audit", "decode_once", "locate_weights", "refit_best", "screen", "with_full_names"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+
+def with_full_names(config: SearchConfig) -> SearchConfig:
+    """Give every backbone its full name; all unknown ones are reported together."""
+    problems, choices = [], []
+    for choice in config.backbones:
+        try:
+            choices.append(choice.model_copy(update={"name": find(choice.name).name}))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return config.model_copy(update={"backbones": choices})
+
+
+def locate_weights(config: SearchConfig, weights_dir: Path | None) -> dict[str, str]:
+    random = {choice.name: "none" for choice in config.backbones if choice.weights == "none"}
+    wanted = [
+        (find(choice.name), choice.weights if isinstance(choice.weights, Path) else None)
+        for choice in config.backbones
+        if choice.name not in random
+    ]
+    found = locate_all(wanted, weights_dir=weights_dir)
+    return random | {name: str(file.path.resolve()) for name, file in found.items()}
+
+
+def audit(config: SearchConfig, folder: StudyFolder, progress: Progress) -> Dataset:
+    if config.dataset is None:
+        raise UsageError("no dataset given: automl search DATA")
+    dataset = prepare(
+        Path(config.dataset),
+        seed=config.search.seed,
+        validation_fraction=config.data.validation_fraction,
+        test_fraction=config.data.test_fraction,
+        background=config.data.background,
+        max_pixels=config.data.max_pixels,
+        progress=lambda done, total: progress("audit", done, total),
+    )
+    dataset.save(folder.manifest, folder.audit)
+    return dataset
+
+
+def resolutions_of(config: SearchConfig, space: Space) -> dict[str, list[int]]:
+    """Every resolution that each backbone can be trained at in this space."""
+    return {
+        choice.name: sorted(
+            {effective_resolution(find(choice.name), int(each)) for each in space.choices("resolution")}
+        )
+        for choice in config.backbones
+    }
+
+
+def decode_once(config: SearchConfig, folder: StudyFolder, dataset: Dataset, space: Space, progress: Progress) -> None:
+    variants = {
+        variant_of(find(name), resolution, config.data.crop_mode)
+        for name, resolutions in resolutions_of(config, space).items()
+        for resolution in resolutions
+    }
+    build_cache(
+        dataset.table,
+        folder.pixels,
+        sorted(variants, key=lambda each: (each.resolution, each.interpolation)),
+        background=config.data.background,
+        max_pixels=config.data.max_pixels,
+        progress=lambda done, total: progress("decode once", done, total),
+    )
+
+
+def screen(
+    config: SearchConfig,
+    folder: StudyFolder,
+    space: Space,
+    weights: Mapping[str, str],
+    share: Resources,
+    progress: Progress,
+) -> list[Screened]:
+    resolutions = resolutions_of(config, space)
+    root = str(folder.root.resolve())
+    specs: list[tuple[str, TrialSpec]] = []
+    for choice in config.backbones:
+        wanted = {"backbone": choice.name, "freeze_depth": 1.0, "resolution": max(resolutions[choice.name])}
+        params = {**space.params(space.nearest(wanted)), **wanted}
+        spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
+        specs.append((root, spec))
+    done = 0
+
+    def one_more(index: int) -> None:
+        nonlocal done
+        done += 1
+        progress("screening", done, len(specs))
+
+    found = each_task(screen_backbone, specs, share, done=one_more)
+    screened = [each for each in found if isinstance(each, Screened)]
+    for (_, spec), each in zip(specs, found, strict=True):
+        if isinstance(each, BaseException):
+            lines = str(each).strip().splitlines()
+            logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
+    if not screened:
+        raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
+    return screened
+
+
+def refit_best(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    *,
+    seconds: float = float("inf"),
+    epoch_seconds: float = 0.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    spec, note = affordable_epochs(
+        TrialSpec.from_dict(trial.user_attrs["spec"]), seconds=seconds, epoch_seconds=epoch_seconds
+    )
+    if note:
+        logger.warning(note)
+    logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
+
+    def tell(facts: dict[str, Any]) -> None:
+        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], spec.epochs, facts["train_loss"])
+        if progress is not None:
+            progress("refit", facts["epoch"], spec.epochs)
+
+    wanted = RefitSpec(trial.number, spec, trial.user_attrs.get("metrics", {}), note)
+    try:
+        metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, report=tell)
+    except FloatingPointError as error:
+        raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.root} --trial N") from error
+    test = metrics["test"]
+    logger.info("test split opened: accuracy %.4f (95 %% interval %.4f to %.4f), macro recall %.4f, macro F1 %.4f",
+                test["accuracy"], *test["ci95"], test["macro_recall"], test["macro_f1"])  # fmt: skip
+    if metrics["test_opened"] > 1:
+        logger.warning(
+            "the test split was scored %d times: choosing between models by these scores makes them optimistic",
+            metrics["test_opened"],
+        )
+    return metrics

@@ -1,0 +1,123 @@
+"""What the command line shows: progress and messages on stderr, results on stdout, signals as exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from automl.data import Dataset
+    from automl.search.cluster import Interrupt
+    from automl.search.plan import Plan
+
+__all__ = ["Progress", "close", "log_to", "open_study", "print_board", "say", "show_plan", "signals"]
+
+logger = logging.getLogger("automl")
+
+
+@contextmanager
+def signals(root: Path) -> Iterator[Interrupt]:
+    """Catch signals; outside the search itself one ends the command with its exit code."""
+    from automl.paths import StudyFolder
+    from automl.search.cluster import Interrupt
+
+    with Interrupt().installed() as interrupt:
+        try:
+            yield interrupt
+        except KeyboardInterrupt:
+            begun = StudyFolder(root).resolved.exists()
+            what = f"everything is saved. Go on with: automl resume {root}" if begun else "no study was begun yet"
+            say(f"interrupted; {what}")
+            raise typer.Exit(interrupt.code or 130) from None
+
+
+def open_study(folder: Any) -> Any:
+    from automl.config import load_config
+    from automl.search.study import load_study
+
+    return load_study(folder, storage=load_config(folder.resolved).search.storage)
+
+
+def print_board(root: Path, style: str) -> None:
+    from automl.paths import StudyFolder
+    from automl.ranking.leaderboard import build
+    from automl.ranking.terminal import table
+
+    folder = StudyFolder(root)
+    board = build(folder, study=open_study(folder))
+    if style == "json":
+        print(board.to_json())
+    elif style == "csv":
+        print(board.to_csv().rstrip("\n"))
+    elif style == "md":
+        print(board.to_markdown().rstrip("\n"))
+    else:
+        print(table(board))
+
+
+def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
+    """Print the leaderboard and what to do next; exit with the signal's code if there was one."""
+    if page is not None:
+        print_board(root, "json" if as_json else "table")
+    if code:
+        say(f"interrupted; everything is saved. Go on with: automl resume {root}")
+        raise typer.Exit(code)
+    lines = [
+        f"Report       {page}",
+        f"Model        {root / 'model'}",
+        f"Predict      automl predict {root} IMAGES",
+        f"Extend       automl resume {root} --budget +1h",
+    ]
+    say("\n".join(lines))
+
+
+def show_plan(plan: Plan, dataset: Dataset) -> None:
+    from automl.search.show import plan_lines
+
+    for warning in dataset.audit.warnings:
+        say(f"audit: {warning}")
+    say("\n".join(plan_lines(plan, dataset)))
+
+
+class Progress:
+    """Plain lines on stderr, at most one every two seconds and stage."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._last.get(stage, -1e9) < 2.0:
+            return
+        self._last[stage] = now
+        say(f"{stage}: {done}/{total}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def log_to(path: Path, *, create: bool = False) -> None:
+    """Send the package's log to stderr, and with times to the study's log file."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers.clear()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    if create:
+        from automl.paths import make_folder
+
+        make_folder(path.parent)
+    if path.parent.exists():
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
+    for handler in handlers:
+        logger.addHandler(handler)
