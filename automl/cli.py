@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from enum import StrEnum
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +36,7 @@ LIST_PANEL = "Look things up"
 DATA = Annotated[Path, typer.Argument(help="folder of class folders, folder with train/ [val/] test/, or CSV/parquet")]
 RUN = Annotated[Path, typer.Argument(help="study folder, such as runs/NAME")]
 SPACE = Annotated[
-    str, typer.Option("--space", help="search space: a file, or demo, classic, laptop, overnight-gpu, edge")
+    str, typer.Option("--space", help="search space: a .yaml file, or demo, laptop, classic, edge, overnight-gpu")
 ]
 BUDGET = Annotated[str | None, typer.Option("--budget", help="wall-clock time, refit included: 8h, 90m, 1h30m, 45s")]
 TRIALS = Annotated[int | None, typer.Option("--trials", min=1, help="stop after this many trials")]
@@ -300,9 +299,9 @@ def _search(
 def _config(
     space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None
 ) -> SearchConfig:
-    from automl.config import RunConfig, load_config, parse_duration
+    from automl.config import RunConfig, find_space, load_config, parse_duration
 
-    config = load_config(_space_file(space))
+    config = load_config(find_space(space))
     changes: dict[str, Any] = {}
     try:
         if budget is not None:
@@ -314,18 +313,6 @@ def _config(
     }
     search = RunConfig.model_validate({**config.search.model_dump(), **changes})
     return config.model_copy(update={"search": search, "dataset": str(data.resolve())})
-
-
-def _space_file(space: str) -> Path:
-    if Path(space).suffix in (".yaml", ".yml") or "/" in space:
-        return Path(space)
-    for folder in (Path(str(files("automl"))) / "search_spaces", Path(__file__).parent.parent / "search_spaces"):
-        if (folder / f"{space}.yaml").exists():
-            return folder / f"{space}.yaml"
-    known = ("demo", "classic", "laptop", "overnight-gpu", "edge")
-    raise ConfigError(
-        f'no search space "{space}"{did_you_mean(space, known)} (known: {", ".join(known)}; or a .yaml file)'
-    )
 
 
 def _study(run: Path) -> Any:

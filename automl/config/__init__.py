@@ -16,6 +16,7 @@ from automl.config.models import (
     TrainingConfig,
     parse_duration,
 )
+from automl.config.named import find_space, space_names
 from automl.config.parameters import AUGMENTATIONS, PARAMETERS, Parameter
 from automl.config.read import dump_config, load_config, parse_config, schema
 
@@ -31,8 +32,10 @@ __all__ = [
     "SearchConfig",
     "TrainingConfig",
     "dump_config",
+    "find_space",
     "load_config",
     "parse_config",
     "parse_duration",
     "schema",
+    "space_names",
 ]
