@@ -1,5 +1,8 @@
 """The command line. Progress goes to stderr, results to stdout; heavy libraries are imported by the command that needs
 them, so that `automl --help` answers at once.
+
+All commands stand in this one file, because that is how one looks for a command; what they show is in `terminal.py`,
+what they do in `pipeline.py`.
 """
 
 from __future__ import annotations

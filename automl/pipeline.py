@@ -1,7 +1,7 @@
 """The main job from end to end, for the command line and the service alike.
 
-    search   audit → decode once → screening → plan → trials → refit → report
-    resume   the same, from whatever the study already has
+search   audit → decode once → screening → plan → trials → refit → report
+resume   the same, from whatever the study already has
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from automl.data import Dataset
 from automl.errors import NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.reporting import write_report
+from automl.search.budget import Budget, CostModel
 from automl.search.cluster import Interrupt, Resources, cluster, resources
-from automl.search.plan import Budget, CostModel, Plan, default_trials, load_plan, make_plan
+from automl.search.plan import Plan, default_trials, load_plan, make_plan
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import wants_balance
@@ -217,7 +218,7 @@ def _search(
             train_images=len(dataset.rows("train")),
             validation_images=len(dataset.rows("validation")),
         ),
-        latency={each.backbone: each.cost.latency_ms for each in made.screened},
+        latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
         budget=budget,
         balanced=balanced,
         interrupted=interrupt,

@@ -108,12 +108,12 @@ def screen(
 ) -> list[Screened]:
     resolutions = resolutions_of(config, space)
     root = str(folder.root.resolve())
-    specs: list[tuple[str, TrialSpec]] = []
+    specs: list[tuple[str, TrialSpec, list[int]]] = []
     for choice in config.backbones:
         wanted = {"backbone": choice.name, "freeze_depth": 1.0, "resolution": max(resolutions[choice.name])}
         params = {**space.params(space.nearest(wanted)), **wanted}
         spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
-        specs.append((root, spec))
+        specs.append((root, spec, resolutions[choice.name]))
     done = 0
 
     def one_more(index: int) -> None:
@@ -123,7 +123,7 @@ def screen(
 
     found = each_task(screen_backbone, specs, share, done=one_more)
     screened = [each for each in found if isinstance(each, Screened)]
-    for (_, spec), each in zip(specs, found, strict=True):
+    for (_, spec, _), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
             lines = str(each).strip().splitlines()
             logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)

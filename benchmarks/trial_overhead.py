@@ -26,8 +26,8 @@ from automl.config import parse_config
 from automl.data import prepare
 from automl.paths import StudyFolder
 from automl.screening import Cost
+from automl.search.budget import Budget, CostModel
 from automl.search.cluster import Interrupt, cluster, resources
-from automl.search.plan import Budget, CostModel
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec

@@ -1,13 +1,9 @@
-"""The plan: what was screened, what a trial will cost, how the budget is divided, what is tried first.
-
-Costs start as predictions from the screening's measurements and are corrected by what the finished trials took.
-"""
+"""The plan: what was screened, what a trial will cost, how the budget is divided, what is tried first."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,13 +13,10 @@ from automl.config import SearchConfig
 from automl.data import Dataset
 from automl.errors import NoTrialFinishedError
 from automl.screening import Candidate, Choice, Cost, shortlist
+from automl.search.budget import REFIT_MARGIN, REPORT_SECONDS, CostModel
 from automl.space import Space
-from automl.training import RECALIBRATION_IMAGES
 
-__all__ = ["Budget", "CostModel", "Plan", "Screened", "default_trials", "load_plan", "make_plan"]
-
-REFIT_MARGIN = 1.15
-REPORT_SECONDS = 5.0  # leaderboard, test evaluation and the package after the refit
+__all__ = ["Plan", "Screened", "default_trials", "load_plan", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -36,85 +29,7 @@ class Screened:
     linear_accuracy: float
     embed_seconds: float
     cost: Cost
-
-
-class Budget:
-    """Wall-clock seconds from the start of the command. The clock is monotonic and can be passed in."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.seconds = seconds
-        self._clock = clock
-        self._started = clock()
-
-    def spent(self) -> float:
-        return self._clock() - self._started
-
-    def left(self) -> float:
-        return self.seconds - self.spent()
-
-
-@dataclass
-class CostModel:
-    """Seconds that trials and the refit take on this machine.
-
-    Args:
-        costs: Measured per backbone, at `resolutions` of the same key.
-        train_images, validation_images: Sizes of the splits.
-        recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
-    """
-
-    costs: Mapping[str, Cost]
-    resolutions: Mapping[str, int]
-    train_images: int
-    validation_images: int
-    recalibration_images: int = RECALIBRATION_IMAGES
-    ratios: dict[str, list[float]] = field(default_factory=dict)
-
-    def epoch_seconds(self, params: Mapping[str, Any]) -> float:
-        """Predicted seconds of one epoch, evaluation included."""
-        backbone = params["backbone"]
-        cost = self.costs[backbone]
-        if self.is_head_only(params):
-            return 0.02 + 2e-5 * (self.train_images + self.validation_images)
-        evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
-        seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
-        seconds *= float(params["resolution"] / self.resolutions[backbone]) ** 2
-        ratios = self.ratios.get(backbone, [])
-        return seconds * (sum(ratios) / len(ratios) if ratios else 1.0)
-
-    def start_seconds(self, params: Mapping[str, Any]) -> float:
-        """Predicted seconds from the start of a trial to its first step."""
-        return self.costs[params["backbone"]].start_seconds + 1.0
-
-    def trial_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        return self.start_seconds(params) + epochs * self.epoch_seconds(params)
-
-    def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Predicted seconds of retraining on train + validation, with a margin, until the package is written."""
-        backbone = params["backbone"]
-        images = self.train_images + self.validation_images
-        growth = images / max(1, self.train_images)
-        embedding = self.costs[backbone].forward_seconds * images if self.is_head_only(params) else 0.0
-        seconds = self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
-        return seconds * REFIT_MARGIN + REPORT_SECONDS
-
-    def learn(self, params: Mapping[str, Any], epochs: int, seconds: float) -> None:
-        """Correct the prediction for a backbone by what `epochs` of a trial really took."""
-        if epochs < 1 or self.is_head_only(params):
-            return
-        kept = self.ratios.pop(params["backbone"], [])
-        predicted = self.epoch_seconds(params)
-        self.ratios[params["backbone"]] = [*kept, seconds / epochs / predicted][-8:]
-
-    @staticmethod
-    def is_head_only(params: Mapping[str, Any]) -> bool:
-        """Whether a trial with `params` trains on embeddings (as `TrialSpec.from_embeddings`)."""
-        return (
-            float(params["freeze_depth"]) == 1.0
-            and params["augmentation"] == "none"
-            and not params["mixup"]
-            and not params["cutmix"]
-        )
+    latencies: dict[int, float] = field(default_factory=dict)  # milliseconds of one image, by resolution
 
 
 @dataclass(frozen=True)
@@ -158,6 +73,7 @@ class Plan:
                     "knn_accuracy": each.knn_accuracy,
                     "linear_accuracy": each.linear_accuracy,
                     "embed_seconds": each.embed_seconds,
+                    "latencies": {str(side): latency for side, latency in each.latencies.items()},
                     "included": reasons[each.backbone].included,
                     "reason": reasons[each.backbone].reason,
                     **each.cost.to_dict(),
@@ -190,7 +106,9 @@ def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any
         sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
         sound |= {**base, "backbone": name, "resolution": 224}
         head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
-        heads.append(space.nearest({**sound, **head}))
+        nearest = space.nearest({**sound, **head})
+        if CostModel.is_head_only(space.params(nearest)):  # else the space has no trial on cached features
+            heads.append(nearest)
         pairs += [space.nearest({**sound, "freeze_depth": depth}) for depth in (0.75, 0.0)]
     unique: list[dict[str, Any]] = []
     for params in [*heads, *pairs]:
@@ -278,12 +196,13 @@ def make_plan(
 def load_plan(path: Path) -> Plan:
     """Read what `Plan.to_json` wrote."""
     value = json.loads(path.read_text(encoding="utf-8"))
-    names = {field.name for field in fields(Cost)}
+    names = {each.name for each in fields(Cost)}
     return Plan(
         screened=[
             Screened(
                 each["backbone"], each["resolution"], each["knn_accuracy"], each["linear_accuracy"],
                 each["embed_seconds"], Cost.from_dict({key: entry for key, entry in each.items() if key in names}),
+                {int(side): latency for side, latency in each["latencies"].items()},
             )
             for each in value["screening"]
         ],

@@ -10,7 +10,7 @@ import numpy as np
 from automl.backbones import build, find
 from automl.data import open_cache
 from automl.paths import StudyFolder
-from automl.screening import knn_accuracy, linear_accuracy, measure_cost
+from automl.screening import knn_accuracy, latency_ms, linear_accuracy, measure_cost
 from automl.search.plan import Screened
 from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
@@ -21,10 +21,11 @@ __all__ = ["screen_backbone"]
 MEASURED_BATCH = 16
 
 
-def screen_backbone(root: str, spec: TrialSpec) -> Screened:
+def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Screened:
     """Embed training and validation images with `spec`'s backbone, probe the embedding, and time a few steps.
 
-    The embedding stays in the study's cache for the trials that train a head on it.
+    The embedding stays in the study's cache for the trials that train a head on it. Latency is measured at each of
+    `resolutions`, everything else at the specification's.
     """
     started = time.perf_counter()
     folder = StudyFolder(Path(root))
@@ -57,6 +58,11 @@ def screen_backbone(root: str, spec: TrialSpec) -> Screened:
         precision=precision,
         start_seconds=start_seconds,
     )
+    latencies = {spec.resolution: cost.latency_ms}
+    for side in resolutions:
+        if side not in latencies:
+            sized = build(backbone, len(dataset.classes), resolution=side, weights=None).to(device)
+            latencies[side] = latency_ms(sized, resolution=side, device=device, precision=precision)
     return Screened(
         backbone=spec.backbone,
         resolution=spec.resolution,
@@ -64,4 +70,5 @@ def screen_backbone(root: str, spec: TrialSpec) -> Screened:
         linear_accuracy=linear_accuracy(*sample),
         embed_seconds=embed_seconds,
         cost=cost,
+        latencies=latencies,
     )

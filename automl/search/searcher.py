@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from automl.config import SearchConfig
 from automl.paths import StudyFolder
-from automl.search.plan import Budget, CostModel
+from automl.search.budget import Budget, CostModel
 from automl.search.scheduler import Rungs, group_of
 from automl.search.spec import TrialSpec, make_spec
 from automl.search.study import Reason, StudyRecord, planned_params
@@ -52,7 +52,7 @@ class Driver:
 
     Args:
         defaults: Parameters tried before anything is sampled, in order.
-        latency: Milliseconds of one image per backbone, as the screening measured.
+        latency: Milliseconds of one image by backbone and resolution, as the screening measured.
         interrupted: Asked before every decision; once True nothing new starts.
         spent_before: Seconds that earlier runs of this study took.
     """
@@ -67,7 +67,7 @@ class Driver:
         weights: Mapping[str, str],
         defaults: Sequence[Mapping[str, Any]],
         costs: CostModel,
-        latency: Mapping[str, float],
+        latency: Mapping[tuple[str, int], float],
         budget: Budget,
         balanced: bool,
         interrupted: Callable[[], bool],
@@ -153,7 +153,7 @@ class Driver:
         )
         trial.set_user_attr("spec", asdict(spec))
         trial.set_user_attr("max_epochs", spec.epochs)
-        trial.set_user_attr("latency_ms", self._latency.get(spec.backbone))
+        trial.set_user_attr("latency_ms", self._latency.get((spec.backbone, spec.resolution)))
         self._running[trial.number] = _Running(trial, spec)
         resumes = trial.user_attrs.get("resumes")
         if resumes is not None:

@@ -1,0 +1,98 @@
+"""The clock of a search, and what trials and the refit cost on this machine.
+
+Costs start as predictions from the screening's measurements and are corrected by what the finished trials took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from automl.screening import Cost
+from automl.training import RECALIBRATION_IMAGES
+
+__all__ = ["REFIT_MARGIN", "REPORT_SECONDS", "Budget", "CostModel"]
+
+REFIT_MARGIN = 1.15
+REPORT_SECONDS = 5.0  # leaderboard, test evaluation and the package after the refit
+
+
+class Budget:
+    """Wall-clock seconds from the start of the command. The clock is monotonic and can be passed in."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._started = clock()
+
+    def spent(self) -> float:
+        return self._clock() - self._started
+
+    def left(self) -> float:
+        return self.seconds - self.spent()
+
+
+@dataclass
+class CostModel:
+    """Seconds that trials and the refit take on this machine.
+
+    Args:
+        costs: Measured per backbone, at `resolutions` of the same key.
+        train_images, validation_images: Sizes of the splits.
+        recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
+    """
+
+    costs: Mapping[str, Cost]
+    resolutions: Mapping[str, int]
+    train_images: int
+    validation_images: int
+    recalibration_images: int = RECALIBRATION_IMAGES
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+
+    def epoch_seconds(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds of one epoch, evaluation included."""
+        backbone = params["backbone"]
+        cost = self.costs[backbone]
+        if self.is_head_only(params):
+            return 0.02 + 2e-5 * (self.train_images + self.validation_images)
+        evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
+        seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
+        seconds *= float(params["resolution"] / self.resolutions[backbone]) ** 2
+        ratios = self.ratios.get(backbone, [])
+        return seconds * (sum(ratios) / len(ratios) if ratios else 1.0)
+
+    def start_seconds(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds from the start of a trial to its first step."""
+        return self.costs[params["backbone"]].start_seconds + 1.0
+
+    def trial_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
+        return self.start_seconds(params) + epochs * self.epoch_seconds(params)
+
+    def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
+        """Predicted seconds of retraining on train + validation, with a margin, until the package is written."""
+        backbone = params["backbone"]
+        images = self.train_images + self.validation_images
+        growth = images / max(1, self.train_images)
+        embedding = self.costs[backbone].forward_seconds * images if self.is_head_only(params) else 0.0
+        seconds = self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
+        return seconds * REFIT_MARGIN + REPORT_SECONDS
+
+    def learn(self, params: Mapping[str, Any], epochs: int, seconds: float) -> None:
+        """Correct the prediction for a backbone by what `epochs` of a trial really took."""
+        if epochs < 1 or self.is_head_only(params):
+            return
+        kept = self.ratios.pop(params["backbone"], [])
+        predicted = self.epoch_seconds(params)
+        self.ratios[params["backbone"]] = [*kept, seconds / epochs / predicted][-8:]
+
+    @staticmethod
+    def is_head_only(params: Mapping[str, Any]) -> bool:
+        """Whether a trial with `params` trains on embeddings (as `TrialSpec.from_embeddings`)."""
+        return (
+            float(params["freeze_depth"]) == 1.0
+            and params["augmentation"] == "none"
+            and not params["mixup"]
+            and not params["cutmix"]
+        )
