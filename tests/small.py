@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
+import safetensors.torch
+import timm
+import torch
 from PIL import Image
 
+from automl.backbones import find
 from automl.config import SearchConfig, parse_config
-from automl.data import prepare
+from automl.data import build_cache, prepare
 from automl.paths import StudyFolder
 from automl.screening import Cost
-from automl.search.plan import Budget, CostModel, default_trials
+from automl.search.budget import Budget, CostModel
+from automl.search.plan import default_trials
 from automl.search.searcher import Driver
+from automl.search.spec import TrialSpec, make_spec
 from automl.search.study import StudyRecord, create_study
+from automl.search.trial import load_dataset, variant_of
 from automl.space import make_space
 from tests.images import WHITE, save
 
 RESNET, VIT = "timm/test_resnet.r160_in1k", "timm/test_vit.r160_in1k"
-EFFICIENTNET = "timm/test_efficientnet.r160_in1k"
+EFFICIENTNET, CONVNEXT = "timm/test_efficientnet.r160_in1k", "timm/test_convnext.r160_in1k"
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
 
 SPACE = """
@@ -112,8 +121,6 @@ def make_driver(
 
 def new_record(folder: StudyFolder, config: SearchConfig) -> StudyRecord:
     """Create the study of `config` in `folder`."""
-    import optuna
-
     folder.root.mkdir(parents=True, exist_ok=True)
     sampler = optuna.samplers.TPESampler(seed=config.search.seed, n_startup_trials=5)
     direction: Any = "minimize" if config.search.metric == "log_loss" else "maximize"
@@ -124,3 +131,32 @@ def epoch(number: int, value: float, **facts: Any) -> dict[str, Any]:
     """What a trial reports after an epoch."""
     metrics = {"accuracy": value, "macro_f1": value, "log_loss": value}
     return {"epoch": number, "seconds": float(number), "metrics": metrics, **metrics, **facts}
+
+
+def with_pixels(folder: StudyFolder, *backbones: str, resolution: int = 32, crop_mode: str = "squash") -> StudyFolder:
+    """Decode the images of `folder` for `backbones`."""
+    dataset = load_dataset(folder)
+    variants = {variant_of(find(name), resolution, crop_mode) for name in backbones}
+    build_cache(dataset.table, folder.pixels, sorted(variants, key=str), background=WHITE, max_pixels=10**6)
+    return folder
+
+
+def spec_of(backbone: str = RESNET, *, number: int = 0, weights: str = "none", **params: Any) -> TrialSpec:
+    """A trial's specification; without augmentation, everything trainable, 32 px, batches of 16, two epochs."""
+    config = small_config()
+    sound = {"resolution": 32, "augmentation": "none", "batch_size": 16, "learning_rate": 0.01, "layer_decay": 1.0}
+    changes = {name: params.pop(name) for name in ("epochs", "crop_mode", "warmup_epochs") if name in params}
+    made = make_spec(
+        {"backbone": backbone, **sound, **params}, config=config, space=make_space([backbone], {}),
+        weights={backbone: weights}, balanced=False, root=number,
+    )  # fmt: skip
+    return replace(made, **{"epochs": 2, **changes})
+
+
+def random_weights(path: Path, backbone: str = RESNET, seed: int = 5) -> Path:
+    """Write a weights file of `backbone`, as a hub would have it."""
+    torch.manual_seed(seed)
+    model = timm.create_model(find(backbone).architecture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(model.state_dict(), path)
+    return path

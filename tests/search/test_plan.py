@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automl.backbones import default_params, find
+from automl.errors import NoTrialFinishedError
+from automl.search.budget import Budget, CostModel
+from automl.search.plan import Plan, Screened, default_trials, load_plan, make_plan
+from automl.search.show import plan_lines
+from automl.space import make_space
+from automl.training.fine_tune import RECALIBRATION_IMAGES
+from tests.small import CONVNEXT, EFFICIENTNET, RESNET, VIT, cost, cost_model, small_config
+
+EVERYTHING = {"backbone": RESNET, "freeze_depth": 0.0, "augmentation": "light", "resolution": 32, "mixup": 0.0}
+EVERYTHING |= {"cutmix": 0.0}
+HEAD = EVERYTHING | {"freeze_depth": 1.0, "augmentation": "none"}
+FOUR = {RESNET: 0.01, EFFICIENTNET: 0.02, VIT: 0.02, CONVNEXT: 5.0}
+
+
+def dataset(train: int = 100, validation: int = 20, test: int = 30) -> Any:
+    rows = {"train": np.arange(train), "validation": np.arange(validation), "test": np.arange(test)}
+    return SimpleNamespace(rows=rows.__getitem__, classes=("a", "b"))
+
+
+def screened(seconds: Mapping[str, float]) -> list[Screened]:
+    return [Screened(name, 32, 0.5, 0.6, 0.1, cost(each)) for name, each in seconds.items()]
+
+
+def plan(left: float, seconds: Mapping[str, float], spent: float = 10.0) -> Plan:
+    config = small_config()
+    space = make_space(list(seconds), config.params)
+    choices = [{"name": "device", "value": "cpu", "reason": "none other"}]
+    return make_plan(
+        config, dataset(), space, screened(seconds), seconds_left=left, seconds_spent=spent, choices=choices
+    )
+
+
+def test_the_budget_counts_from_its_start_by_its_clock() -> None:
+    times = iter([100.0, 103.0, 112.0])
+    budget = Budget(10.0, lambda: next(times))
+    assert budget.spent() == 3.0
+    assert budget.left() == -2.0
+
+
+def test_an_epoch_costs_training_and_evaluation() -> None:
+    costs = cost_model(small_config(), 0.04, images=100)
+    # 100 images trained; 25 of validation and 100 to recalibrate BatchNorm, forward, at a quarter
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(100 * 0.04 + 125 * 0.01)
+    assert costs.epoch_seconds(EVERYTHING | {"resolution": 64}) == pytest.approx(4 * (4 + 1.25))
+    assert costs.epoch_seconds(EVERYTHING | {"freeze_depth": 0.75}) == pytest.approx(100 * 0.015 + 1.25)
+    assert costs.epoch_seconds(HEAD) < 0.1
+    assert costs.trial_seconds(EVERYTHING, 3) == pytest.approx(2.0 + 3 * 5.25)
+
+
+def test_only_so_many_images_are_passed_for_recalibration() -> None:
+    costs = cost_model(small_config(), 0.04, images=4000)
+    assert costs.recalibration_images == RECALIBRATION_IMAGES
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(4000 * 0.04 + (1000 + RECALIBRATION_IMAGES) * 0.01)
+
+
+def test_the_refit_trains_on_validation_too_with_a_margin() -> None:
+    costs = cost_model(small_config(), 0.04, images=100)
+    assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(1.15 * (2 + 4 * 5.25 * 1.25) + 5)
+    # for a head the embedding of all 125 images comes on top
+    assert costs.refit_seconds(HEAD, 4) == pytest.approx(1.15 * (2 + 125 * 0.01 + 4 * 0.0225 * 1.25) + 5)
+
+
+def test_predictions_learn_from_what_trials_took() -> None:
+    costs = cost_model(small_config(), 0.04, images=100)
+    before = costs.epoch_seconds(EVERYTHING)
+    other = costs.epoch_seconds(EVERYTHING | {"backbone": EFFICIENTNET})
+    costs.learn(EVERYTHING, 2, 4 * before)
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(2 * before)
+    costs.learn(EVERYTHING, 2, 8 * before)
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(3 * before)
+    for _ in range(20):
+        costs.learn(EVERYTHING, 2, 2 * before)
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(before)
+    assert costs.epoch_seconds(EVERYTHING | {"backbone": EFFICIENTNET}) == other
+    costs.learn(HEAD, 2, 1e6)
+    costs.learn(EVERYTHING, 0, 1e6)
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(before)
+
+
+def test_defaults_are_the_head_of_every_backbone_then_pairs() -> None:
+    space = make_space(
+        [RESNET, VIT], {"freeze_depth": [0.0, 0.5, 0.75, 1.0], "augmentation": ["light", "none"], "resolution": [64]}
+    )
+    trials = default_trials([RESNET, VIT], space)
+    assert [(each["backbone"], each["freeze_depth"], each["augmentation"]) for each in trials] == [
+        (RESNET, 1.0, "none"), (VIT, 1.0, "none"), (RESNET, 0.75, "light"), (RESNET, 0.0, "light"),
+        (VIT, 0.75, "light"), (VIT, 0.0, "light"),
+    ]  # fmt: skip
+
+
+def test_defaults_are_sound_for_their_family_and_within_the_space() -> None:
+    rates: Any = {"low": 1e-5, "high": 3e-3, "log": True}
+    config = small_config("backbones: [test_resnet, test_vit]\nparams: {learning_rate: " + json.dumps(rates) + "}")
+    space = make_space([RESNET, VIT], config.params)
+    trials = default_trials([RESNET, VIT], space)
+    sound = {name: default_params(find(name))["learning_rate"] for name in (RESNET, VIT)}
+    assert {each["backbone"]: each["learning_rate"] for each in trials if each["learning_rate"] < 3e-3} == {
+        name: rate for name, rate in sound.items() if rate < 3e-3
+    }
+    assert all(set(each) == {"backbone", "learning_rate"} for each in trials)
+    for params in trials:
+        for name, distribution in space.distributions.items():
+            assert distribution._contains(distribution.to_internal_repr(params[name]))
+
+
+def test_one_default_is_not_tried_twice() -> None:
+    space = make_space([RESNET], {"freeze_depth": [0.0], "augmentation": ["none"]})
+    assert len(default_trials([RESNET], space)) <= 1
+
+
+def test_the_plan_divides_the_budget() -> None:
+    made = plan(300.0, {RESNET: 0.01, EFFICIENTNET: 0.02})
+    assert made.backbones == [RESNET, EFFICIENTNET]
+    budget = made.budget
+    assert (budget["total_seconds"], budget["screening_seconds"]) == (310.0, 10.0)
+    assert budget["search_seconds"] + budget["refit_seconds"] == pytest.approx(300.0)
+    assert made.warnings == []
+    for kinds in made.trial_seconds.values():
+        assert kinds["head only"] < kinds["mostly frozen"] < kinds["everything"]
+    made.check_budget()
+
+
+def test_backbones_that_do_not_fit_are_left_out_with_a_reason() -> None:
+    made = plan(120.0, FOUR)
+    assert made.backbones == [RESNET, EFFICIENTNET, VIT]
+    assert "no longer fit the budget" in made.shortlist[3].reason
+
+
+def test_a_budget_too_short_for_one_trial_is_refused_with_the_least_that_would_do() -> None:
+    made = plan(2.0, {RESNET: 0.01, EFFICIENTNET: 0.02}, spent=10.0)
+    with pytest.raises(NoTrialFinishedError, match=r"a budget of 12 s is too short for one trial .* --budget \d+s"):
+        made.check_budget()
+    enough = float(made.budget["least_seconds"])
+    replace(made, budget=made.budget | {"total_seconds": enough}).check_budget()
+
+
+def test_a_budget_for_heads_alone_is_a_warning() -> None:
+    made = plan(30.0, {RESNET: 0.5, EFFICIENTNET: 0.5})
+    assert "too short to train anything past the head" in made.warnings[0]
+    made.check_budget()
+
+
+def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
+    made = plan(120.0, FOUR)
+    (tmp_path / "plan.json").write_text(made.to_json())
+    assert load_plan(tmp_path / "plan.json") == made
+
+
+def test_the_plan_in_words_names_everything() -> None:
+    lines = "\n".join(plan_lines(plan(120.0, FOUR), dataset()))
+    assert "Plan: 150 images in 2 classes (100 train, 20 validation, 30 test)" in lines
+    for name in FOUR:
+        assert name in lines
+    assert "left out: two trials of about" in lines
+    assert "Budget: 2:10 min = 0:10 min until here" in lines
+    assert "Chosen: device cpu (none other)" in lines
+
+
+def test_what_trains_past_the_head_is_not_head_only() -> None:
+    assert CostModel.is_head_only(HEAD)
+    changes: list[dict[str, Any]] = [{"mixup": 0.1}, {"cutmix": 0.1}, {"augmentation": "light"}, {"freeze_depth": 0.75}]
+    assert not any(CostModel.is_head_only(HEAD | change) for change in changes)
