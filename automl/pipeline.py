@@ -169,6 +169,9 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None, progress
 
 
 def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optuna.Study:
+    if config.search.storage is None:  # a study without resolved.yaml was killed before its first trial
+        for leftover in folder.root.glob(f"{folder.database.name}*"):
+            leftover.unlink()
     direction: Literal["minimize", "maximize"] = "minimize" if config.search.metric == "log_loss" else "maximize"
     study = create_study(folder, storage=config.search.storage, direction=direction, sampler=_sampler(config))
     attrs = {
