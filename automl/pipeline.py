@@ -79,7 +79,8 @@ def search(
             made = make_plan(
                 config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
                 choices=[
-                    {"name": "resources", "value": f"{share.concurrency} trials at once", "reason": reason},
+                    *screened[0].choices,
+                    {"name": "trials at once", "value": share.concurrency, "reason": reason},
                     {"name": "class weights", "value": "balanced" if balanced else "none", "reason": balance_reason},
                 ],
             )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,6 @@ class Cost:
     peak_memory_mb: float
     parameters: int
     device: str = ""
-    notes: list[str] = field(default_factory=list)
 
     def training_seconds_per_image(self, depth: float) -> float:
         """Seconds per image and epoch of training at `depth`, linear between the depths measured.

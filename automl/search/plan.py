@@ -30,6 +30,7 @@ class Screened:
     embed_seconds: float
     cost: Cost
     latencies: dict[int, float] = field(default_factory=dict)  # milliseconds of one image, by resolution
+    choices: list[dict[str, Any]] = field(default_factory=list)  # device and precision, with the reasons
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Plan:
     choices: list[dict[str, Any]]
     warnings: list[str]
     trial_seconds: dict[str, dict[str, float]]
+    epoch_seconds: dict[str, float]
 
     def check_budget(self) -> None:
         """Refuse a budget that ends before the cheapest trial does.
@@ -73,6 +75,7 @@ class Plan:
                     "knn_accuracy": each.knn_accuracy,
                     "linear_accuracy": each.linear_accuracy,
                     "embed_seconds": each.embed_seconds,
+                    "seconds_per_epoch": self.epoch_seconds[each.backbone],
                     "latencies": {str(side): latency for side, latency in each.latencies.items()},
                     "included": reasons[each.backbone].included,
                     "reason": reasons[each.backbone].reason,
@@ -84,6 +87,7 @@ class Plan:
             "choices": self.choices,
             "warnings": self.warnings,
             "trial_seconds": self.trial_seconds,
+            "epoch_seconds": self.epoch_seconds,
         }
 
 
@@ -134,24 +138,17 @@ def make_plan(
         train_images=train, validation_images=validation,
     )  # fmt: skip
     epochs = config.training.epochs
+    kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
     seconds: dict[str, dict[str, float]] = {}
+    epoch_seconds = {}
     for each in screened:
-        params = {**space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))}
-        kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
-        seconds[each.backbone] = {
-            kind: costs.trial_seconds(
-                {
-                    **params,
-                    "backbone": each.backbone,
-                    "freeze_depth": depth,
-                    "augmentation": policy,
-                    "mixup": 0,
-                    "cutmix": 0,
-                },
-                epochs,
-            )
-            for kind, (depth, policy) in kinds.items()
+        sound = space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))
+        sound |= {"backbone": each.backbone, "mixup": 0.0, "cutmix": 0.0}
+        trials = {
+            kind: {**sound, "freeze_depth": depth, "augmentation": policy} for kind, (depth, policy) in kinds.items()
         }
+        seconds[each.backbone] = {kind: costs.trial_seconds(params, epochs) for kind, params in trials.items()}
+        epoch_seconds[each.backbone] = costs.epoch_seconds(trials["everything"])
     refit_seconds = {
         each.backbone: seconds[each.backbone]["everything"] * (train + validation) / max(1, train) * REFIT_MARGIN
         + REPORT_SECONDS
@@ -190,6 +187,7 @@ def make_plan(
         choices=choices,
         warnings=warnings,
         trial_seconds=seconds,
+        epoch_seconds=epoch_seconds,
     )
 
 
@@ -211,4 +209,5 @@ def load_plan(path: Path) -> Plan:
         choices=value["choices"],
         warnings=value["warnings"],
         trial_seconds=value["trial_seconds"],
+        epoch_seconds=value["epoch_seconds"],
     )  # fmt: skip

@@ -31,7 +31,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     folder = StudyFolder(Path(root))
     dataset = load_dataset(folder)
     backbone = find(spec.backbone)
-    device, _ = choose_device()
+    device, device_reason = choose_device()
     precision = choose_precision(device)
     model = build(
         backbone,
@@ -71,4 +71,8 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         embed_seconds=embed_seconds,
         cost=cost,
         latencies=latencies,
+        choices=[
+            {"name": "device", "value": device.type, "reason": device_reason},
+            {"name": "precision", "value": precision.name, "reason": precision.reason},
+        ],
     )

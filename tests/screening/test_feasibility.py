@@ -18,7 +18,6 @@ COST = Cost(
     peak_memory_mb=300.0,
     parameters=1000,
     device="cpu",
-    notes=["a note"],
 )
 
 
