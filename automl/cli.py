@@ -153,7 +153,7 @@ def refit(
     prepare_process(None)
     folder = _study(run)
     log_to(folder.log)
-    metrics = pipeline.refit_trial(folder, reports, trial, Progress())
+    metrics = pipeline.refit_trial(folder, reports, trial)
     test = metrics["test"]
     print(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
           f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip

@@ -149,7 +149,7 @@ def resume(
     return _finish(config, folder, reports, study, driver, budget, interrupt)
 
 
-def refit_trial(folder: StudyFolder, reports: Path, number: int | None, progress: Progress) -> dict[str, Any]:
+def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[str, Any]:
     """Refit one trial of a study (the best by default), write its package and the report. Returns the metrics.
 
     Raises:
@@ -164,7 +164,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None, progress
             raise NoTrialFinishedError(
                 f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
             )
-        metrics = refit_best(config, folder, trial, progress=progress)
+        metrics = refit_best(config, folder, trial)
         write_report(folder, reports, study)
     return metrics
 

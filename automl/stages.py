@@ -5,8 +5,10 @@ with_full_names → locate_weights → audit → decode_once → screen → (pla
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +141,22 @@ def refit_best(
     *,
     seconds: float = float("inf"),
     epoch_seconds: float = 0.0,
-    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    spec, note = affordable_epochs(
-        TrialSpec.from_dict(trial.user_attrs["spec"]), seconds=seconds, epoch_seconds=epoch_seconds
-    )
+    """Refit `trial` for as many of its epochs as `seconds` allow, or go on with its refit that was interrupted.
+
+    Raises:
+        NoTrialFinishedError: The refit diverged.
+    """
+    full = TrialSpec.from_dict(trial.user_attrs["spec"])
+    spec, note = _interrupted_refit(folder, full), "resumed after an interruption"
+    if spec is None:
+        spec, note = affordable_epochs(full, seconds=seconds, epoch_seconds=epoch_seconds)
     if note:
         logger.warning(note)
     logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
 
     def tell(facts: dict[str, Any]) -> None:
         logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], spec.epochs, facts["train_loss"])
-        if progress is not None:
-            progress("refit", facts["epoch"], spec.epochs)
 
     wanted = RefitSpec(trial.number, spec, trial.user_attrs.get("metrics", {}), note)
     try:
@@ -167,3 +172,12 @@ def refit_best(
             metrics["test_opened"],
         )
     return metrics
+
+
+def _interrupted_refit(folder: StudyFolder, full: TrialSpec) -> TrialSpec | None:
+    """The specification of a refit of the same configuration that left a checkpoint, with the epochs it began with."""
+    if not folder.refit.checkpoint.exists() or not folder.refit.spec.exists():
+        return None
+    begun = TrialSpec.from_dict(json.loads(folder.refit.spec.read_text()))
+    same = replace(begun, epochs=full.epochs, warmup_epochs=full.warmup_epochs) == full
+    return begun if same else None
