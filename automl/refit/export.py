@@ -6,6 +6,7 @@ Input: ``(N, 3, R, R) float32`` images standardised as `package.json` says. Outp
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from automl.errors import OutputError, UsageError
-from automl.paths import make_folder
+from automl.paths import make_folder, write_atomic
 from automl.refit.package import load_package
 
 __all__ = ["export_package"]
@@ -38,8 +39,12 @@ def export_package(folder: Path, style: str, out: Path | None) -> Path:
         if style == "onnx":
             difference = _onnx(program, model, images, path)
         else:
-            torch.export.save(program, path)
+            buffer = io.BytesIO()
+            torch.export.save(program, buffer)
+            write_atomic(path, buffer.getvalue())
             difference = _difference(torch.export.load(path).module()(images), model, images)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     if difference > TOLERANCE:

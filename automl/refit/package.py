@@ -127,7 +127,7 @@ def load_package(folder: Path) -> tuple[nn.Module, ModelPackage]:
     except FileNotFoundError as error:
         missing = Path(str(error.filename or error)).name
         raise UsageError(f"no model package in {folder}: {missing} is missing; make one with automl refit") from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise UsageError(f"model package {folder} is damaged: {first}; make it again with automl refit") from error
     return model.eval(), package
