@@ -100,7 +100,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
-class _Asks(Searcher):
+class _Unremembered:
+    """Tune pickles what it is given, to restore it; here there is nothing to restore, least of all a study's URL."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Asks(_Unremembered, Searcher):
     """Tune's question "what next?", answered by the driver. Keeps no state of its own."""
 
     def __init__(self, driver: Driver) -> None:
@@ -134,7 +141,7 @@ class _Asks(Searcher):
         pass
 
 
-class _Reports(FIFOScheduler):
+class _Reports(_Unremembered, FIFOScheduler):
     """Every epoch goes to the driver, which says whether the trial goes on."""
 
     def __init__(self, driver: Driver) -> None:
@@ -148,7 +155,7 @@ class _Reports(FIFOScheduler):
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
-class _Tells(tune.Callback):
+class _Tells(_Unremembered, tune.Callback):
     """Ends of trials, with the exception where there was one."""
 
     def __init__(self, driver: Driver) -> None:
@@ -163,7 +170,7 @@ class _Tells(tune.Callback):
         self._driver.finish(trial.config["number"], error=text[0] if text else "the worker process died")
 
 
-class _Stops(tune.Stopper):
+class _Stops(_Unremembered, tune.Stopper):
     """Ends the whole run on a signal, or when trials ignore their deadline."""
 
     def __init__(self, driver: Driver, interrupted: Callable[[], bool]) -> None:

@@ -1,0 +1,174 @@
+"""Searches on Ray whose trials follow scripts: what becomes of every way in which a trial can end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from automl.paths import StudyFolder
+from automl.search.cluster import Resources
+from automl.search.runner import run_search
+from automl.search.searcher import Driver
+from automl.search.study import StudyRecord, load_study
+from automl.search.trial import load_dataset
+from tests.faults import Gate, Step, calls, run_script, write_script
+from tests.small import SPACE, make_driver, small_config
+
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    # Tune's own loggers and actors, torn down by its garbage collection
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+ONE_NET = SPACE.replace("  - {name: timm/test_efficientnet.r160_in1k, weights: none}\n", "")
+PRUNING = ONE_NET.replace("[0.0, 0.75, 1.0]", "0.0")
+GOOD: list[Step] = [["report", 0.5], ["report", 0.6]]
+
+
+def search(
+    folder: StudyFolder, share: Resources, script: dict[str, list[Step]], driver: Driver | None = None, **options: Any
+) -> Driver:
+    """Run a search of scripted trials to its end."""
+    write_script(folder, script)
+    driver = driver or make_driver(folder, small_config(scheduler="none", **options))
+    run_search(driver, folder, share, interrupted=driver._interrupted, run=run_script)
+    return driver
+
+
+def told(folder: StudyFolder) -> list[tuple[str, str]]:
+    """State and reason of every trial, as another process reads them."""
+    return [(trial.state.name, trial.user_attrs.get("reason", "")) for trial in load_study(folder).get_trials()]
+
+
+def test_every_end_of_a_trial_is_told_and_the_search_goes_on(scripted: StudyFolder, one_cluster: Resources) -> None:
+    script: dict[str, list[Step]] = {
+        "*": GOOD,
+        "0": [["report", 0.4], ["exit", 7]],
+        "1": [["report", 0.4], ["oom"]],
+        "2": [["report", 0.4], ["report", "nan"], ["exit", 7]],
+        "3": [["report", 0.4], ["diverge"]],
+    }
+    driver = search(scripted, one_cluster, script, trials=7, max_failures=10)
+    assert driver.stop_reason == "trials"
+    assert told(scripted) == [
+        ("FAIL", "crashed"), ("PRUNED", "out_of_memory"), ("PRUNED", "diverged"), ("PRUNED", "diverged"),
+        ("COMPLETE", "complete"), ("COMPLETE", "complete"), ("COMPLETE", "complete"),
+    ]  # fmt: skip
+    trials = load_study(scripted).get_trials()
+    assert [trial.value for trial in trials] == [None, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6]
+    assert [trial.user_attrs["origin"] for trial in trials] == ["default"] * 6 + ["sampler"]
+    assert trials[0].user_attrs["message"]
+    assert "CUDA out of memory" in trials[1].user_attrs["message"]
+    assert "CUDA out of memory" in scripted.trial(1).log.read_text()
+    assert trials[4].intermediate_values == {1: 0.5, 2: 0.6}
+    assert trials[4].user_attrs["epochs"] == 2
+
+    asked = calls(scripted)
+    dataset = load_dataset(scripted)
+    assert [each["seed"] for each in asked.values()] == [trial.user_attrs["spec"]["seed"] for trial in trials]
+    assert asked[6]["rows"] == [dataset.rows("train").tolist(), dataset.rows("validation").tolist()]
+    processes = [each["pid"] for each in asked.values()]
+    assert len({os.getpid(), *processes[:3]}) == 4  # a fresh one after a death and after an error
+    assert processes[2:] == processes[2:3] * 5  # and the same one as long as it is sound
+
+
+def test_a_pruned_trial_is_stopped_at_its_report_and_its_worker_is_used_again(
+    scripted: StudyFolder, one_cluster: Resources
+) -> None:
+    """A trial that trained on until its next report would hold up, or fail, the one that gets its worker."""
+    low: list[Step] = [["report", 0.1], ["exit", 7]]
+    driver = make_driver(scripted, small_config(PRUNING, trials=4), defaults=False)
+    search(scripted, one_cluster, {"*": [["report", 0.9]] * 4, "1": low, "2": low}, driver)
+    assert told(scripted) == [
+        ("COMPLETE", "complete"), ("PRUNED", "pruned"), ("PRUNED", "pruned"), ("COMPLETE", "complete"),
+    ]  # fmt: skip
+    assert load_study(scripted).get_trials()[1].intermediate_values == {1: 0.1}
+    assert len({each["pid"] for each in calls(scripted).values()}) == 1
+
+
+@pytest.mark.slow
+def test_failures_in_a_row_end_the_search_and_are_told(
+    scripted: StudyFolder, one_cluster: Resources, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("ERROR", logger="automl"):
+        driver = search(scripted, one_cluster, {"*": [["raise", "no such device"]]}, trials=50, max_failures=3)
+    assert driver.stop_reason == "failures"
+    assert told(scripted) == [("FAIL", "crashed")] * 3
+    assert "no such device" in caplog.text
+
+
+def test_an_interrupted_search_goes_on_where_it_was(scripted: StudyFolder, one_cluster: Resources) -> None:
+    """The second trial is stopped between its second and third epoch, after its checkpoint."""
+    config = small_config(scheduler="none", trials=4)
+    stuck: list[Step] = [["report", 0.1], ["report", 0.2], ["checkpoint"], ["hang", "middle"], ["report", 0.3]]
+    gate = Gate(scripted, "middle").create()
+    signalled = threading.Event()
+    driver = make_driver(scripted, config, interrupted=signalled.is_set)
+
+    def interrupt() -> None:
+        gate.wait()
+        signalled.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    search(scripted, one_cluster, {"*": GOOD, "1": stuck}, driver)
+    record = StudyRecord(load_study(scripted))
+    record.fail_orphans(max_retries=2)  # as the pipeline does after a search and before a resume
+    assert told(scripted) == [("COMPLETE", "complete"), ("FAIL", "interrupted"), ("WAITING", "")]
+    process = calls(scripted)[1]["pid"]
+    assert psutil.wait_procs([psutil.Process(process)] if psutil.pid_exists(process) else [], timeout=60)[1] == []
+
+    again = make_driver(scripted, config, record)
+    search(scripted, one_cluster, {"*": GOOD, "2": [["report", 0.3], ["report", 0.4]]}, again)
+    trials = load_study(scripted).get_trials()
+    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 4
+    retry = trials[2]
+    assert (retry.user_attrs["origin"], retry.user_attrs["root"], retry.params) == ("retry", 1, trials[1].params)
+    assert retry.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}
+    asked = calls(scripted)
+    assert asked[2]["from_epoch"] == 2
+    assert asked[2]["seed"] == asked[1]["seed"]
+    assert [trial.user_attrs["origin"] for trial in trials] == ["default", "default", "retry", "default", "default"]
+
+
+@pytest.mark.slow
+def test_a_trial_that_ignores_its_deadline_is_ended(scripted: StudyFolder, one_cluster: Resources) -> None:
+    now = [0.0]
+    gate = Gate(scripted, "for-ever").create()
+    driver = make_driver(scripted, small_config(budget=600.0, scheduler="none"), clock=lambda: now[0])
+
+    def night_passes() -> None:
+        gate.wait()
+        now[0] = 1000.0
+
+    threading.Thread(target=night_passes, daemon=True).start()
+    search(scripted, one_cluster, {"*": GOOD, "1": [["report", 0.5], ["hang", "for-ever"]]}, driver)
+    StudyRecord(load_study(scripted)).fail_orphans(max_retries=0)
+    states = told(scripted)
+    assert states[0] == ("COMPLETE", "complete")
+    assert len(states) == 2
+    assert states[1][0] != "RUNNING"
+
+
+@pytest.mark.slow
+def test_two_at_a_time(scripted: StudyFolder, one_cluster: Resources) -> None:
+    """Each of the first two waits for the test, which lets them go only when both are there."""
+    gates = [Gate(scripted, name).create() for name in ("one", "two")]
+
+    def both() -> None:
+        for gate in gates:
+            gate.wait()
+        for gate in gates:
+            gate.release()
+
+    threading.Thread(target=both, daemon=True).start()
+    script: dict[str, list[Step]] = {
+        "*": GOOD, "0": [["hang", "one"], ["report", 0.1]], "1": [["hang", "two"], ["report", 0.2]]
+    }  # fmt: skip
+    search(scripted, one_cluster._replace(concurrency=2), script, trials=5)
+    assert told(scripted) == [("COMPLETE", "complete")] * 5
+    assert [trial.value for trial in load_study(scripted).get_trials()] == [0.1, 0.2, 0.6, 0.6, 0.6]
