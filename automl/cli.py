@@ -44,7 +44,7 @@ SPACE = Annotated[
 BUDGET = Annotated[str | None, typer.Option("--budget", help="wall-clock time, refit included: 8h, 90m, 1h30m, 45s")]
 TRIALS = Annotated[int | None, typer.Option("--trials", min=1, help="stop after this many trials")]
 OUT = Annotated[Path | None, typer.Option("--out", help="study folder; default runs/<name of DATA>-<date>")]
-SEED = Annotated[int | None, typer.Option("--seed", min=0, help="seed of splits, sampler and training")]
+SEED = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="seed of splits, sampler and training")]
 REPORTS = Annotated[Path, typer.Option("--reports", help="folder of the leaderboard reports")]
 WEIGHTS = Annotated[
     Path | None, typer.Option("--weights-dir", envvar="AUTOML_WEIGHTS_DIR", help="folder of pretrained weights")
@@ -110,16 +110,16 @@ def resume(
 
     try:
         seconds = parse_duration(budget) if budget is not None else None
-        more = int(trials.removeprefix("+")) if trials is not None else None
-        if more is not None and more < 1:
-            raise ValueError(f"--trials must be at least 1: given {trials}")
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"--budget: {error}") from None
+    more = trials.strip().removeprefix("+") if trials is not None else None
+    if more is not None and not (more.isdecimal() and int(more)):
+        raise UsageError(f'--trials: expected how many more, such as +10; given "{trials}"')
     folder = _study(run)
     log_to(folder.log)
     with signals(folder.root) as interrupt:
         page = pipeline.resume(
-            folder, reports, more_budget=seconds, more_trials=more, weights_dir=weights_dir, ray_address=ray_address,
+            folder, reports, more_budget=seconds, more_trials=int(more) if more else None, weights_dir=weights_dir, ray_address=ray_address,
             interrupt=interrupt, progress=Progress(),
         )  # fmt: skip
     close(folder.root, page, interrupt.code, as_json)

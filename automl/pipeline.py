@@ -28,7 +28,7 @@ from automl.search.plan import Plan, default_trials, load_plan, make_plan
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import wants_balance
-from automl.search.study import StudyRecord, create_study, driver_lock, load_study
+from automl.search.study import StudyRecord, check_storage, create_study, driver_lock, load_study
 from automl.space import make_space
 from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
 
@@ -62,6 +62,7 @@ def search(
         )
     config = with_full_names(config)
     weights = locate_weights(config, weights_dir)
+    check_storage(config.search.storage)
     make_folder(folder.root)
     with driver_lock(folder):
         dataset = audit(config, folder, progress)

@@ -35,7 +35,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from automl.errors import StorageError, UsageError
 from automl.paths import StudyFolder, write_atomic
 
-__all__ = ["Reason", "StudyRecord", "create_study", "driver_lock", "load_study", "planned_params", "storage_url"]
+__all__ = [
+    "Reason",
+    "StudyRecord",
+    "check_storage",
+    "create_study",
+    "driver_lock",
+    "load_study",
+    "planned_params",
+    "storage_url",
+]
 
 Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted"]
 
@@ -79,6 +88,17 @@ def driver_lock(folder: StudyFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_storage(storage: str | None) -> None:
+    """Reach `storage` before anything costs time; the study folder's own needs no look.
+
+    Raises:
+        StorageError: It cannot be reached.
+    """
+    if storage is not None:
+        with _reaching(storage):
+            optuna.storages.RDBStorage(storage)
 
 
 def create_study(
