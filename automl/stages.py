@@ -55,7 +55,8 @@ def locate_weights(config: SearchConfig, weights_dir: Path | None) -> dict[str, 
         if choice.name not in random
     ]
     found = locate_all(wanted, weights_dir=weights_dir)
-    return random | {name: str(file.path.resolve()) for name, file in found.items()}
+    # Not resolved: a hub's cache links to files without a suffix, which says what kind of file it is.
+    return random | {name: str(file.path.absolute()) for name, file in found.items()}
 
 
 def audit(config: SearchConfig, folder: StudyFolder, progress: Progress) -> Dataset:
