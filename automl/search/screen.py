@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from automl.backbones import build, find
 from automl.data import open_cache
@@ -33,6 +34,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     backbone = find(spec.backbone)
     device, device_reason = choose_device()
     precision = choose_precision(device)
+    torch.manual_seed(spec.seed)  # of random weights: the embedding is kept for the trial of the same seed
     model = build(
         backbone,
         len(dataset.classes),
