@@ -282,7 +282,7 @@ def _suggest(given: str) -> str:
     if "/" not in given:
         known = tuple(name.partition("/")[2] for name in known)
     hint = did_you_mean(given, known)
-    return hint + " (automl backbones --list shows all)" if hint else ""
+    return hint + " (automl backbones shows all)" if hint else ""
 
 
 def _module(architecture: str) -> str:
