@@ -119,8 +119,8 @@ def resume(
     log_to(folder.log)
     with signals(folder.root) as interrupt:
         page = pipeline.resume(
-            folder, reports, more_budget=seconds, more_trials=int(more) if more else None, weights_dir=weights_dir, ray_address=ray_address,
-            interrupt=interrupt, progress=Progress(),
+            folder, reports, more_budget=seconds, more_trials=int(more) if more else None, weights_dir=weights_dir,
+            ray_address=ray_address, interrupt=interrupt, progress=Progress(),
         )  # fmt: skip
     close(folder.root, page, interrupt.code, as_json)
 

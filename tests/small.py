@@ -46,6 +46,11 @@ training: {epochs: 4, warmup_epochs: 0.5}
 search: {budget: 10m, grace_epochs: 1, reduction: 2, concurrency: 1, cpus_per_trial: 1}
 """
 
+# one backbone, everything trainable: every trial is compared with every other
+ONE_GROUP = SPACE.replace("[0.0, 0.75, 1.0]", "0.0").replace(
+    "  - {name: timm/test_efficientnet.r160_in1k, weights: none}\n", ""
+)
+
 
 def coloured(root: Path, per_class: int = 20) -> Path:
     """Write ``root/<colour>/<number>.png``: noise of 32 px around a colour, every image another one."""
@@ -111,7 +116,7 @@ def make_driver(
         weights=dict.fromkeys(names, "none"),
         defaults=default_trials(names, space) if defaults else [],
         costs=cost_model(config, seconds),
-        latency=dict.fromkeys(names, 2.0),
+        latency=dict.fromkeys(((name, 32) for name in names), 2.0),
         budget=Budget(config.search.budget, clock),
         balanced=False,
         interrupted=interrupted,

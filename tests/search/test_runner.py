@@ -17,7 +17,7 @@ from automl.search.searcher import Driver
 from automl.search.study import StudyRecord, load_study
 from automl.search.trial import load_dataset
 from tests.faults import Gate, Step, calls, run_script, write_script
-from tests.small import SPACE, make_driver, small_config
+from tests.small import ONE_GROUP, make_driver, small_config
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -25,8 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-ONE_NET = SPACE.replace("  - {name: timm/test_efficientnet.r160_in1k, weights: none}\n", "")
-PRUNING = ONE_NET.replace("[0.0, 0.75, 1.0]", "0.0")
 GOOD: list[Step] = [["report", 0.5], ["report", 0.6]]
 
 
@@ -82,7 +80,7 @@ def test_a_pruned_trial_is_stopped_at_its_report_and_its_worker_is_used_again(
 ) -> None:
     """A trial that trained on until its next report would hold up, or fail, the one that gets its worker."""
     low: list[Step] = [["report", 0.1], ["exit", 7]]
-    driver = make_driver(scripted, small_config(PRUNING, trials=4), defaults=False)
+    driver = make_driver(scripted, small_config(ONE_GROUP, trials=4), defaults=False)
     search(scripted, one_cluster, {"*": [["report", 0.9]] * 4, "1": low, "2": low}, driver)
     assert told(scripted) == [
         ("COMPLETE", "complete"), ("PRUNED", "pruned"), ("PRUNED", "pruned"), ("COMPLETE", "complete"),

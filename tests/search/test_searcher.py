@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from automl.paths import StudyFolder
 from automl.search.searcher import Assignment, Driver
 from automl.search.study import StudyRecord, load_study
-from tests.small import EFFICIENTNET, RESNET, SPACE, epoch, make_driver, new_record, small_config
+from tests.small import EFFICIENTNET, ONE_GROUP, RESNET, SPACE, epoch, make_driver, new_record, small_config
 
 DEFAULTS = [
     (RESNET, 1.0),
@@ -231,13 +231,10 @@ def test_a_trial_below_its_rung_is_pruned_with_its_value(folder: StudyFolder) ->
 
 
 def test_rungs_are_rebuilt_from_the_study(folder: StudyFolder) -> None:
-    config = small_config()
-    driver = make_driver(folder, config)
-    run(driver, [0.9] * 4)  # resnet, frozen
-    run(driver, [0.9] * 4)  # efficientnet, frozen
-    again = make_driver(folder, config, reopened(folder))
-    number = start(again).number  # resnet, three quarters frozen
-    assert not again.report(number, epoch(1, 0.1))
+    config = small_config(ONE_GROUP)
+    run(make_driver(folder, config, defaults=False), [0.9] * 4)
+    again = make_driver(folder, config, reopened(folder), defaults=False)
+    assert not again.report(start(again).number, epoch(1, 0.1))
 
 
 def test_the_values_of_an_interrupted_trial_are_not_held_against_its_retry(folder: StudyFolder) -> None:

@@ -158,7 +158,7 @@ def test_the_embedding_is_computed_once_for_all_that_share_it(
     study: StudyFolder, tmp_path: Path, embedded: list[set[int]]
 ) -> None:
     weights = str(random_weights(tmp_path / "resnet.safetensors"))
-    screened = screen_backbone(str(study.root), spec_of(weights=weights, **HEAD))
+    screened = screen_backbone(str(study.root), spec_of(weights=weights, **HEAD), [32])
     run(study, spec_of(weights=weights, **HEAD), 0)
     run(study, spec_of(weights=weights, number=1, learning_rate=0.1, **HEAD), 1)
     dataset = load_dataset(study)
@@ -184,7 +184,7 @@ def test_nothing_before_the_refit_depends_on_the_test_split(study: StudyFolder, 
     def everything() -> list[Any]:
         for kept in (study.embeddings, study.root / "trials"):
             shutil.rmtree(kept, ignore_errors=True)
-        screened = screen_backbone(str(study.root), specs[1])
+        screened = screen_backbone(str(study.root), specs[1], [32])
         trials = [run(study, spec, number) for number, spec in enumerate(specs)]
         found = [(weights_of(outcome), [facts["metrics"] for facts in seen]) for outcome, seen in trials]
         return [(screened.knn_accuracy, screened.linear_accuracy), found]
@@ -224,7 +224,7 @@ def test_a_frozen_part_does_not_move(study: StudyFolder, tmp_path: Path) -> None
 
 
 def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
-    found = screen_backbone(str(study.root), spec_of(**HEAD))
+    found = screen_backbone(str(study.root), spec_of(**HEAD), [32, 64])
     assert (found.backbone, found.resolution) == (RESNET, 32)
     assert 0 <= found.knn_accuracy <= 1
     assert found.linear_accuracy > 0.8  # three colours are separable even in random features
@@ -233,6 +233,10 @@ def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
     outcome, _ = run(study, spec_of())
     assert cost.parameters == sum(each.numel() for each in outcome.model.parameters())
     assert found.embed_seconds > 0
+    assert found.latencies.keys() == {32, 64}
+    assert min(found.latencies.values()) > 0
+    assert {choice["name"] for choice in found.choices} >= {"device", "precision"}
+    assert all(choice["value"] and choice["reason"] for choice in found.choices)
 
 
 def test_a_backbone_without_pixels_is_an_error_that_says_so(study: StudyFolder) -> None:
