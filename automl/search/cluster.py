@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from automl.errors import StorageError
+from automl.errors import StorageError, UsageError
 from automl.search.trial import prepare_process
 
 __all__ = ["Interrupt", "Resources", "cluster", "each_task", "resources"]
@@ -102,10 +102,16 @@ def resources(cpus: int | str, gpus: float | str, concurrency: int | str) -> tup
 
     With GPUs: one GPU per trial and an even share of the CPUs. Without: one trial at a time with up to 8 threads,
     since on few cores a second trial at half the speed only delays what the first one teaches the sampler.
+
+    Raises:
+        UsageError: A trial is to get more than there is, which Ray would wait for without end.
     """
     have = ray.cluster_resources()
     all_cpus, all_gpus = int(have.get("CPU", 1)), float(have.get("GPU", 0))
     gpu_share = float(gpus) if gpus != "auto" else (1.0 if all_gpus >= 1 else 0.0)
+    for name, asked, there in (("cpus", cpus, all_cpus), ("gpus", gpus, all_gpus)):
+        if asked != "auto" and float(asked) > there:
+            raise UsageError(f"search.{name}_per_trial is {asked} and there are {there:g}: lower it, or leave it out")
     if cpus != "auto":
         cpu_share = int(cpus)
     elif gpu_share:
