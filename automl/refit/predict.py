@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from automl.data import decode, fit
 from automl.data.decode import in_order
+from automl.data.manifest import IMAGE_SUFFIXES
 from automl.errors import DataError, DecodeError, UsageError
 from automl.refit.package import ModelPackage, load_package
 from automl.training import Normalise, choose_device, choose_precision
@@ -23,7 +24,6 @@ from automl.training import Normalise, choose_device, choose_precision
 __all__ = ["Prediction", "find_images", "format_predictions", "predict"]
 
 BATCH = 64
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 TABLES = {".csv", ".tsv", ".parquet"}
 
 
@@ -41,13 +41,15 @@ class Prediction:
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """Return the images that files, folders (searched below) and tables name, in order.
 
+    In a folder, images are the files that training takes for one; hidden files are none.
+
     Raises:
-        DataError: Something does not exist, or there is no image at all.
+        DataError: A table cannot be read or has no column `path`, or there is no image at all.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
+            found += sorted(each for each in path.rglob("*") if _looks_like_an_image(each) and each.is_file())
         elif path.suffix.lower() in TABLES:
             found += _from_table(path)
         else:
@@ -134,6 +136,10 @@ def format_predictions(predictions: Sequence[Prediction], labels: Sequence[str],
             for each in predictions
         )
     raise UsageError(f'unknown format "{style}": expected table, json or csv')
+
+
+def _looks_like_an_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _batches(paths: Sequence[Path], package: ModelPackage) -> Iterator[tuple[list[Path], list[np.ndarray | str]]]:
