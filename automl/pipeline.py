@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import TrialState
 
 from automl import __version__
 from automl.config import RunConfig, SearchConfig, dump_config, load_config
 from automl.data import Dataset
 from automl.errors import NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
+from automl.ranking.leaderboard import best_trial
 from automl.reporting import write_report
 from automl.search.budget import Budget, CostModel
 from automl.search.cluster import Interrupt, Resources, cluster, resources
@@ -160,12 +160,13 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
     config = _resolved(folder)
     with driver_lock(folder):
         study = load_study(folder, storage=config.search.storage)
-        trial = _best(study) if number is None else _numbered(study, number)
+        trial = best_trial(study) if number is None else _numbered(study, number)
         if trial is None:
             raise NoTrialFinishedError(
                 f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
             )
         metrics = refit_best(config, folder, trial)
+        study.set_user_attr("refitted", trial.number)  # what the package holds now
         write_report(folder, reports, study)
     return metrics
 
@@ -250,7 +251,7 @@ def _finish(
     interrupt: Interrupt,
 ) -> Path:
     """Refit the best trial, unless it is the one that the package holds, and write the report."""
-    best = _best(study)
+    best = best_trial(study)
     with driver_lock(folder):
         if best is None and not interrupt():
             page = write_report(folder, reports, study)
@@ -273,11 +274,6 @@ def _resolved(folder: StudyFolder) -> SearchConfig:
             f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
         )
     return load_config(folder.resolved)
-
-
-def _best(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return study.best_trial if done else None
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

@@ -23,7 +23,7 @@ from automl.ranking import tables
 from automl.ranking.files import load_groups, load_json, load_predictions
 from automl.ranking.statistics import METRICS, Predictions, difference, interval, score
 
-__all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "build"]
+__all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "best_trial", "build"]
 
 SCHEMA_VERSION = 1
 RULES = (
@@ -206,6 +206,18 @@ def build(folder: StudyFolder, *, study: optuna.Study) -> Leaderboard:
         validation_images=None if best is None else len(best.targets),
         notes=tuple(notes),
     )
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the finished trial that the leaderboard of `study` has first, which the refit retrains; None if none is.
+
+    ``study.best_trial`` takes another one where scores are equal, as they often are on few validation images.
+    """
+    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    finished = [
+        trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if _is_ranked(trial)
+    ]
+    return min(finished, key=lambda trial: _order(trial, sign), default=None)
 
 
 def _is_ranked(trial: FrozenTrial) -> bool:
