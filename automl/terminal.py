@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from automl.errors import OutputError
+
 if TYPE_CHECKING:
     from automl.data import Dataset
     from automl.search.cluster import Interrupt
@@ -108,7 +110,9 @@ def log_to(path: Path, *, create: bool = False) -> None:
     """Send the package's log to stderr, and with times to the study's log file."""
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.handlers.clear()
+    for before in [*logger.handlers]:
+        logger.removeHandler(before)
+        before.close()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
     if create:
@@ -116,7 +120,10 @@ def log_to(path: Path, *, create: bool = False) -> None:
 
         make_folder(path.parent)
     if path.parent.exists():
-        file = logging.FileHandler(path)
+        try:
+            file = logging.FileHandler(path)
+        except OSError as error:
+            raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
     for handler in handlers:

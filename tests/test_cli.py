@@ -1,0 +1,272 @@
+"""The command line: what it refuses, in one line and with which exit code, and what needs no search."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from automl import __version__
+from automl.cli import app, main
+from automl.demo import write_manifest
+from automl.paths import StudyFolder
+from automl.search.study import driver_lock
+from tests.images import class_folders
+from tests.small import SPACE, coloured, new_record, small_config
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def automl(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ran]]:
+    """Runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Ran:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(each) for each in arguments])
+        out, err = capsys.readouterr()
+        return Ran(int(end.value.code or 0), out, err)
+
+    yield run
+    for handler in [*logging.getLogger("automl").handlers]:
+        logging.getLogger("automl").removeHandler(handler)
+        handler.close()
+
+
+def assert_refused(ran: Ran, code: int, *words: str) -> None:
+    """Exit code, nothing on stdout, no traceback, and the last line of stderr names what is wrong."""
+    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert "Traceback" not in ran.err
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    for word in words:
+        assert word in errors[0]
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return tmp_path / "space.yaml"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, ["no images in"]),
+        ({"only": 5}, ['only one class ("only")', "at least two"]),
+        ({"many": 9, "few": 1}, ["few"]),
+    ],
+)
+def test_data_that_cannot_be_searched(
+    automl: Callable[..., Ran], space: Path, tmp_path: Path, counts: dict[str, int], words: list[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    class_folders(tmp_path / "data", counts)
+    assert_refused(automl("search", "data", "--space", space, "--out", "runs/x"), 3, *words)
+    assert not (tmp_path / "runs" / "x" / "study.db").exists()
+
+
+def test_no_data_at_all(automl: Callable[..., Ran], space: Path) -> None:
+    assert_refused(automl("search", "none", "--space", space), 3, "no such file or folder: none")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("timm/test_resnet.r160_in1k", "timm/test_resnt.r160_in1k"), ["test_resnt", 'did you mean "']),
+        (("epochs: 4", "epoks: 4"), [":11:", 'unknown key "epoks"', 'did you mean "epochs"?']),
+        (("learning_rate", "lerning_rate"), ['unknown hyperparameter "lerning_rate"', 'did you mean "learning_rate"?']),
+        (("test_resnet.r160_in1k, weights: none", "test_resnet.r160_in1k, weights: /none.pt"), ["/none.pt"]),
+        (("budget: 10m", "budget: soon"), ['not a duration: given "soon"']),
+    ],
+    ids=["backbone", "key", "parameter", "weights", "duration"],
+)
+def test_a_space_that_cannot_be_used(
+    automl: Callable[..., Ran], space: Path, tmp_path: Path, change: tuple[str, str], words: list[str]
+) -> None:
+    class_folders(tmp_path / "data", {"a": 4, "b": 4})
+    space.write_text(SPACE.replace(*change, 1))
+    assert_refused(automl("search", "data", "--space", space, "--out", "runs/x"), 2, *words)
+
+
+def test_every_mistake_of_a_space_has_its_line(automl: Callable[..., Ran], space: Path, tmp_path: Path) -> None:
+    class_folders(tmp_path / "data", {"a": 4, "b": 4})
+    space.write_text(SPACE.replace("epochs: 4", "epoks: 4").replace("budget: 10m", "budgt: 10m"))
+    ran = automl("search", "data", "--space", space)
+    assert ran.code == 2
+    assert [line.split(": ")[0] for line in ran.err.splitlines()] == ["error", "error"]
+
+
+def test_a_space_that_is_not_there(automl: Callable[..., Ran], tmp_path: Path) -> None:
+    class_folders(tmp_path / "data", {"a": 4, "b": 4})
+    assert_refused(automl("search", "data", "--space", "labtop"), 2, 'did you mean "laptop"?')
+    assert_refused(automl("search", "data", "--space", "no/such.yaml"), 2, "no/such.yaml")
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/below", "/proc/none"])
+def test_an_output_that_cannot_be_written(automl: Callable[..., Ran], space: Path, tmp_path: Path, out: str) -> None:
+    coloured(tmp_path / "data", 4)
+    (tmp_path / "taken").write_text("a file")
+    assert_refused(automl("search", "data", "--space", space, "--out", out), 2, "cannot write to", out)
+
+
+def test_a_storage_that_cannot_be_reached_is_noticed_first(
+    automl: Callable[..., Ran], space: Path, tmp_path: Path
+) -> None:
+    coloured(tmp_path / "data", 4)
+    ran = automl("search", "data", "--space", space, "--out", "runs/x", "--storage", "sqlite:////proc/none/x.db")
+    assert_refused(ran, 5, "cannot reach study storage")
+    assert "audit" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search"], ["search", "data", "--trials", "0"], ["search", "data", "--seed", str(2**32)], ["serach", "data"],
+        ["search", "data", "--speed"], ["leaderboard", "run", "--format", "xml"], ["export", "run"],
+        ["search", "data", "--budget", "soon"], ["search", "data", "--budget", "0s"],
+        ["resume", "r", "--trials", "two"],
+        ["resume", "r", "--trials", "+0"], ["resume", "r", "--budget", "later"], ["backbones", "resnet5O*"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_exit_code_2_without_a_traceback(
+    automl: Callable[..., Ran], tmp_path: Path, arguments: list[str]
+) -> None:
+    class_folders(tmp_path / "data", {"a": 4, "b": 4})
+    ran = automl(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "Traceback" not in ran.err
+    assert ran.err.strip()
+
+
+@pytest.mark.parametrize(
+    "command", [["resume"], ["leaderboard"], ["report"], ["refit"], ["refit", "--trial", "3"]], ids=" ".join
+)
+def test_commands_that_need_a_study_first(automl: Callable[..., Ran], tmp_path: Path, command: list[str]) -> None:
+    for run in ("none", "."):
+        assert_refused(automl(command[0], run, *command[1:]), 2, f"no study in {run}", "start one with automl search")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_that_need_a_model_first(automl: Callable[..., Ran], tmp_path: Path) -> None:
+    save = class_folders(tmp_path / "data", {"a": 1})
+    assert_refused(automl("predict", "none", save), 2, "no model in none")
+    assert_refused(automl("predict", ".", "--split", "test"), 2, "no model in .")
+    assert_refused(automl("export", "none", "--format", "onnx"), 2, "no model package in none")
+
+
+@pytest.fixture
+def begun(tmp_path: Path, study_data: StudyFolder) -> StudyFolder:
+    """A study that was begun and has no finished trial."""
+    from automl.config import dump_config
+
+    folder = StudyFolder(tmp_path / "runs" / "begun")
+    shutil.copytree(study_data.root, folder.root)
+    config = small_config().model_copy(update={"dataset": str(tmp_path / "gone")})
+    record = new_record(folder, config)
+    record.study.set_user_attr("metric", "accuracy")
+    record.study.set_user_attr("dataset_fingerprint", "other")
+    folder.resolved.write_text(dump_config(config))
+    return folder
+
+
+def test_a_second_driver_is_refused(
+    automl: Callable[..., Ran], begun: StudyFolder, space: Path, tmp_path: Path
+) -> None:
+    with driver_lock(begun):
+        for command in (["resume", begun.root], ["refit", begun.root]):
+            ran = automl(*command)
+            assert_refused(ran, 5, "is in use by process", str(os.getpid()), socket.gethostname())
+        assert automl("leaderboard", begun.root).code == 0  # reading does not disturb
+
+
+def test_a_study_is_not_begun_twice_nor_resumed_on_other_data(
+    automl: Callable[..., Ran], begun: StudyFolder, space: Path, tmp_path: Path
+) -> None:
+    coloured(tmp_path / "data", 4)
+    ran = automl("search", "data", "--space", space, "--out", begun.root)
+    assert_refused(ran, 2, "holds a study already", f"automl resume {begun.root}")
+    assert_refused(automl("resume", begun.root), 2, "have changed since the study began")
+
+
+def test_nothing_finished_yet(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    assert_refused(automl("refit", begun.root), 4, "no trial of", "has finished")
+    assert_refused(automl("refit", begun.root, "--trial", "0"), 2, "no trial 0")
+    board = json.loads(automl("leaderboard", begun.root, "--format", "json").out)
+    assert board["rows"] == []
+    for style in ("table", "csv", "md"):
+        assert automl("leaderboard", begun.root, "--format", style).code == 0
+    ran = automl("report", begun.root, "--reports", "pages")
+    assert ran.code == 0
+    assert Path(ran.out.strip()).read_text().startswith("<!")
+
+
+def test_a_damaged_study_is_one_line(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    begun.database.write_bytes(b"not a database" * 500)
+    for leftover in begun.root.glob("study.db-*"):
+        leftover.unlink()
+    assert_refused(automl("leaderboard", begun.root), 5, "cannot reach study storage")
+    begun.resolved.write_text("backbones: 3\n")
+    assert_refused(automl("leaderboard", begun.root), 2, "resolved.yaml:1")
+
+
+def test_help_names_every_command(automl: Callable[..., Ran]) -> None:
+    ran = automl("--help")
+    assert ran.code == 0
+    for command in commands():
+        assert f" {command} " in ran.out
+        page = automl(command, "--help")
+        assert page.code == 0
+        assert "Usage: automl" in page.out or "Usage:" in page.out
+
+
+def commands() -> list[str]:
+    return [each.name or each.callback.__name__ for each in app.registered_commands if each.callback]
+
+
+def test_things_to_look_up(automl: Callable[..., Ran]) -> None:
+    assert automl("version").out.strip() == __version__
+    found = automl("backbones", "*test_resnet*")
+    assert (found.code, "timm/test_resnet.r160_in1k" in found.out.split()) == (0, True)
+    assert automl("backbones", "torchvision/vgg16_bn*").out.split() == ["torchvision/vgg16_bn.IMAGENET1K_V1"]
+
+
+def test_the_doctor_says_what_it_found(
+    automl: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOML_WEIGHTS_DIR", str(tmp_path))
+    ran = automl("doctor")
+    assert (ran.code, "FAIL" in ran.out) == (0, False)
+    for word in ("packages: torch", "device:", "cores:", "weights dir:", "hub cache:", "current folder: is writable"):
+        assert word in ran.out
+    monkeypatch.setenv("AUTOML_WEIGHTS_DIR", str(tmp_path / "none"))
+    ran = automl("doctor")
+    assert (ran.code, "FAIL  weights dir" in ran.out) == (1, True)
+
+
+def test_the_demos_data(tmp_path: Path) -> None:
+    pytest.importorskip("conformal_clip_data")
+    table = pd.read_csv(write_manifest(tmp_path / "demo"))
+    assert table["split"].value_counts().to_dict() == {"train": 450, "validation": 150, "test": 600}
+    assert set(table["label"]) == {"nominal", "global", "local"}
+    assert table["path"].is_unique
+    assert all(Path(path).is_file() for path in table["path"])
+    again = pd.read_csv(write_manifest(tmp_path / "demo"))
+    pd.testing.assert_frame_equal(table, again)
