@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -18,8 +20,8 @@ ROWS = 25
 
 
 def table(board: Leaderboard, *, width: int | None = None) -> str:
-    """Return the best rows, what failed, and the answer, as plain text of at most `width` columns."""
-    console = Console(file=io.StringIO(), width=width or max(100, shutil.get_terminal_size((120, 40)).columns))
+    """Return the best rows, what failed, and the answer, as plain text of at most `width` columns (the terminal's)."""
+    console = Console(file=io.StringIO(), width=width or max(100, shutil.get_terminal_size((150, 40)).columns))
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
     for name, justify in _COLUMNS:
         grid.add_column(name, justify=justify, no_wrap=name not in ("params",))  # type: ignore[arg-type]
@@ -48,6 +50,18 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+def _compact(params: Mapping[str, Any]) -> str:
+    """Params as few characters: ``depth 0.75  lr 0.002  light  dropout=0.2``."""
+    parts = []
+    for name, value in params.items():
+        number = f"{value:.2g}" if isinstance(value, float) else str(value)
+        parts.append(_SHORT[name].format(number) if name in _SHORT else f"{name}={number}")
+    return "  ".join(parts)
+
+
+_SHORT = {"freeze_depth": "depth {}", "learning_rate": "lr {}", "augmentation": "{}", "resolution": "{} px"}
+
+
 def _cells(board: Leaderboard, row: Row) -> list[str]:
     state = "" if row.reason == "complete" else f" {row.reason}"
     return [
@@ -60,5 +74,5 @@ def _cells(board: Leaderboard, row: Row) -> list[str]:
         f"{row.epochs}/{row.max_epochs}{state}" if row.max_epochs else str(row.epochs),
         words.duration(row.train_seconds),
         words.milliseconds(row.latency_ms),
-        ", ".join(words.describe(row.params)),
+        _compact(row.params),
     ]

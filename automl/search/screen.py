@@ -19,7 +19,7 @@ from automl.training import choose_device, choose_precision
 
 __all__ = ["screen_backbone"]
 
-MEASURED_BATCH = 16
+CPU_BATCH = 8  # there, the time per image hardly depends on the batch
 
 
 def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Screened:
@@ -55,7 +55,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     cost = measure_cost(
         model,
         resolution=spec.resolution,
-        batch_size=MEASURED_BATCH,
+        batch_size=CPU_BATCH if device.type == "cpu" else spec.batch_size,
         device=device,
         precision=precision,
         start_seconds=start_seconds,

@@ -28,6 +28,8 @@ __all__ = ["Assignment", "Driver"]
 
 logger = logging.getLogger(__name__)
 
+MAX_SKIPPED = 3  # proposals in a row that no longer fit the time left, until the search is over
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -88,6 +90,7 @@ class Driver:
         )
         self._running: dict[int, _Running] = {}
         self._failures = 0
+        self._skipped = 0
         self._defaults = [dict(each) for each in defaults]
         self._take_up()
 
@@ -111,33 +114,33 @@ class Driver:
 
     def next(self) -> Assignment | None:
         """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
-        if self.stop_reason is None and self._interrupted():
+        if self._interrupted():
             self.stop_reason = "interrupted"
         wanted = self._config.search.trials
         if self.stop_reason is None and wanted is not None and self._counted() >= wanted:
             self.stop_reason = "trials"
         while self.stop_reason is None:
             waiting = self.record.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            params: Mapping[str, Any] | None = None
             if waiting:
-                params = planned_params(waiting[0])
+                if not self._fits(planned_params(waiting[0])):
+                    self.stop_reason = "budget"
+                    continue
             elif self._defaults:
                 params = self._defaults.pop(0)
                 if not self._fits(params):
-                    short, needed, left = (
-                        _short(self._space.params(params)),
-                        self._needed(params),
-                        self._search_left(params),
-                    )
-                    logger.info("not tried: %s needs about %.0f s, %.0f s are left", short, needed, max(0.0, left))
+                    logger.info("not tried: %s", self._too_long(params))
                     continue
                 self.record.study.enqueue_trial(dict(params), user_attrs={"origin": "default"})
-            if (params is not None and not self._fits(params)) or (
-                params is None and self._search_left(None) < self._least_seconds()
-            ):
+            elif self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED:
                 self.stop_reason = "budget"
-            else:
-                return self._assign(self.record.ask(self._space.distributions))
+                continue
+            trial = self.record.ask(self._space.distributions)
+            if trial.user_attrs["origin"] == "sampler" and not self._fits(trial.params):
+                self._skipped += 1
+                self.record.finish(trial, "skipped", self._too_long(trial.params))
+                continue
+            self._skipped = 0
+            return self._assign(trial)
         return None
 
     def _assign(self, trial: optuna.Trial) -> Assignment:
@@ -196,7 +199,7 @@ class Driver:
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
                     self._config.search.metric, value, facts["seconds"])  # fmt: skip
-        if self._config.search.scheduler == "none":
+        if self._config.search.scheduler == "none" or running.spec.from_embeddings:  # seconds in all
             return True
         group = group_of(running.spec.backbone, running.spec.freeze_depth)
         goes_on = self._rungs.goes_on(number, group, int(facts["epoch"]), value)
@@ -230,6 +233,8 @@ class Driver:
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         self._folder.trial(number).checkpoint.unlink(missing_ok=True)
         self.record.study.set_user_attr("spent_seconds", self.spent_before + self._budget.spent())
+        if reason == "truncated":
+            self.stop_reason = self.stop_reason or "budget"
         if self._failures >= self._config.search.max_failures:
             self.stop_reason = "failures"
             logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
@@ -255,7 +260,8 @@ class Driver:
     def _counted(self) -> int:
         trials = self.record.study.get_trials(deepcopy=False)
         return sum(
-            each.state != TrialState.WAITING and each.user_attrs.get("reason") != "interrupted" for each in trials
+            each.state != TrialState.WAITING and each.user_attrs.get("reason") not in ("interrupted", "skipped")
+            for each in trials
         )
 
     def _search_left(self, params: Mapping[str, Any] | None) -> float:
@@ -277,14 +283,9 @@ class Driver:
     def _fits(self, params: Mapping[str, Any]) -> bool:
         return self._needed(params) <= self._search_left(params)
 
-    def _least_seconds(self) -> float:
-        """Seconds below which sampling another trial is pointless: one trained past the head on the cheapest."""
-        epochs = self._config.search.grace_epochs
-        costs = []
-        for backbone in self._costs.costs:
-            params = self._space.params(self._space.nearest({"backbone": backbone, "freeze_depth": 0.5}))
-            costs.append(self._costs.trial_seconds({**params, "backbone": backbone}, epochs))
-        return min(costs)
+    def _too_long(self, params: Mapping[str, Any]) -> str:
+        short, needed = _short(self._space.params(params)), self._needed(params)
+        return f"{short} needs about {needed:.0f} s, {max(0.0, self._search_left(params)):.0f} s are left"
 
 
 def _short(params: Mapping[str, Any]) -> str:

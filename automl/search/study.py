@@ -10,6 +10,7 @@ Every outcome of a trial is told to Optuna on purpose:
     out_of_memory   PRUNED    last epoch or none  likewise
     crashed         FAIL      none                says nothing about the parameters
     interrupted     FAIL      none                enqueued again, to go on from its checkpoint
+    skipped         FAIL      none                proposed when too little time was left; never started
 
 **Ownership of RUNNING trials.** A driver holds the study's lock for as long as it runs, so a RUNNING trial that is
 found after taking the lock has no owner: it is told as interrupted.
@@ -46,7 +47,7 @@ __all__ = [
     "storage_url",
 ]
 
-Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted"]
+Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted", "skipped"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -58,6 +59,7 @@ _STATES: dict[str, TrialState] = {
     "out_of_memory": TrialState.PRUNED,
     "crashed": TrialState.FAIL,
     "interrupted": TrialState.FAIL,
+    "skipped": TrialState.FAIL,
 }
 
 

@@ -318,6 +318,7 @@ def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, cl
     driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=0.1, defaults=False)
     early = start(driver)
     clock.now = 100.0
+    driver.report(early.number, {"reason": "diverged"})
     driver.finish(early.number)
     for _ in range(3):
         assignment = start(driver)
@@ -370,3 +371,23 @@ def test_seconds_spent_are_kept_for_a_resume(folder: StudyFolder, clock: Clock) 
     clock.now = 7.0
     driver.finish(number)
     assert driver.record.study.user_attrs["spent_seconds"] == 57.0
+
+
+def test_proposals_that_no_longer_fit_end_the_search(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=0.1, defaults=False)
+    start(driver)
+    clock.now = 590.0
+    assert driver.next() is None
+    assert driver.stop_reason == "budget"
+    assert told(driver)[1:] == [("FAIL", "skipped")] * 3
+    assert "s are left" in driver.record.study.trials[1].user_attrs["message"]
+
+
+def test_a_trial_cut_off_by_the_clock_is_the_last(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config())
+    number = start(driver).number
+    driver.report(number, epoch(1, 0.5))
+    driver.report(number, {"reason": "truncated"})
+    driver.finish(number)
+    assert driver.next() is None
+    assert driver.stop_reason == "budget"
