@@ -17,16 +17,20 @@ from automl.ranking.leaderboard import Leaderboard, Row
 __all__ = ["table"]
 
 ROWS = 25
+WIDE = 130
+_ONLY_WIDE = ("time", "latency")
 
 
 def table(board: Leaderboard, *, width: int | None = None) -> str:
     """Return the best rows, what failed, and the answer, as plain text of at most `width` columns (the terminal's)."""
     console = Console(file=io.StringIO(), width=width or max(100, shutil.get_terminal_size((150, 40)).columns))
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
-    for name, justify in _COLUMNS:
-        grid.add_column(name, justify=justify, no_wrap=name not in ("params",))  # type: ignore[arg-type]
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    shown = [index for index, (name, _) in enumerate(_COLUMNS) if console.width >= WIDE or name not in _ONLY_WIDE]
+    for name, justify in (_COLUMNS[index] for index in shown):
+        grid.add_column(name, justify=justify, no_wrap=name != "params")  # type: ignore[arg-type]
     for row in board.rows[:ROWS]:
-        grid.add_row(*_cells(board, row))
+        cells = _cells(board, row)
+        grid.add_row(*(cells[index] for index in shown))
     if board.rows:
         console.print(grid)
     if len(board.rows) > ROWS:
