@@ -18,7 +18,7 @@ import optuna
 from automl import __version__
 from automl.config import RunConfig, SearchConfig, dump_config, load_config
 from automl.data import Dataset
-from automl.errors import NoTrialFinishedError, UsageError
+from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.ranking.leaderboard import best_trial
 from automl.reporting import write_report
@@ -64,6 +64,8 @@ def search(
     weights = locate_weights(config, weights_dir)
     check_storage(config.search.storage)
     make_folder(folder.root)
+    if not plan_only:
+        make_folder(reports)  # found to be unwritable now and not after hours
     with driver_lock(folder):
         dataset = audit(config, folder, progress)
         space = make_space([each.name for each in config.backbones], config.params)
@@ -91,10 +93,11 @@ def search(
                 return None
             made.check_budget()
             study = _create(config, folder, dataset)
+            study.set_user_attr("weights", weights)
             study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
             write_atomic(folder.resolved, dump_config(config))  # last: its presence says that there is a study
             driver = _search(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
-    return _finish(config, folder, reports, study, driver, budget, interrupt)
+        return _finish(config, folder, reports, study, driver, budget, interrupt)
 
 
 def plan(config: SearchConfig, folder: StudyFolder, **options: Any) -> None:
@@ -115,13 +118,18 @@ def resume(
 ) -> Path | None:
     """Go on with the study in `folder`, with what is left of its budget or with `more_budget` seconds.
 
+    Args:
+        weights_dir: Needed only where the weights that the study began with are no longer in their places.
+
     Raises:
-        UsageError: There is no study, or nothing is left to do.
+        UsageError: There is no study, or its data have changed.
         StorageError: Another driver holds it, or the storage cannot be reached.
     """
     config = _resolved(folder)
+    make_folder(reports)
     with driver_lock(folder):
-        study = load_study(folder, storage=config.search.storage, sampler=_sampler(config, offset=1))
+        study = load_study(folder, storage=config.search.storage)
+        study.sampler = _sampler(config, offset=len(study.get_trials(deepcopy=False)))  # draws nothing a second time
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
         if more_trials is not None:
             done = len([each for each in study.trials if each.state.is_finished()])
@@ -138,8 +146,11 @@ def resume(
             raise UsageError(
                 f"the data of {folder.root} have changed since the study began; start a new study with --out"
             )
-        weights = locate_weights(config, weights_dir)
+        weights = dict(study.user_attrs.get("weights", {}))
+        if weights_dir is not None or not weights or not all(map(_is_there, weights.values())):
+            weights = locate_weights(config, weights_dir)
         write_atomic(folder.resolved, dump_config(config))
+        study.set_user_attr("budget_seconds", config.search.budget)
         made = load_plan(folder.plan)
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)
@@ -147,7 +158,7 @@ def resume(
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, _train_counts(dataset))
             driver = _search(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
-    return _finish(config, folder, reports, study, driver, budget, interrupt)
+        return _finish(config, folder, reports, study, driver, budget, interrupt)
 
 
 def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[str, Any]:
@@ -192,7 +203,7 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
     return study
 
 
-def _sampler(config: SearchConfig, offset: int = 0) -> optuna.samplers.BaseSampler:
+def _sampler(config: SearchConfig, *, offset: int = 0) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=config.search.seed + offset, n_startup_trials=5, multivariate=True)
 
 
@@ -252,20 +263,23 @@ def _finish(
 ) -> Path:
     """Refit the best trial, unless it is the one that the package holds, and write the report."""
     best = best_trial(study)
-    with driver_lock(folder):
-        if best is None and not interrupt():
-            page = write_report(folder, reports, study)
-            failures = [each.user_attrs.get("message") for each in study.trials if each.user_attrs.get("message")]
-            cause = f"; the last failure: {failures[-1]}" if failures else ""
-            raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
-        if best is not None and not interrupt() and study.user_attrs.get("refitted") != best.number:
-            started = budget.spent()
-            epoch_seconds = driver.refit_epoch_seconds(best)
+    if best is None and not interrupt():
+        page = write_report(folder, reports, study)
+        failures = [each.user_attrs.get("message") for each in study.trials if each.user_attrs.get("message")]
+        cause = f"; the last failure: {failures[-1]}" if failures else ""
+        raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
+    if best is not None and not interrupt() and study.user_attrs.get("refitted") != best.number:
+        started = budget.spent()
+        epoch_seconds = driver.refit_epoch_seconds(best)
+        try:
             refit_best(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
-            study.set_user_attr("refitted", best.number)
-            _add_stage(study, "refit", budget.spent() - started)
-        study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
-        return write_report(folder, reports, study)
+        except AutoMLError:
+            write_report(folder, reports, study)  # what the search found, all the same
+            raise
+        study.set_user_attr("refitted", best.number)
+        _add_stage(study, "refit", budget.spent() - started)
+    study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
+    return write_report(folder, reports, study)
 
 
 def _resolved(folder: StudyFolder) -> SearchConfig:
@@ -274,6 +288,10 @@ def _resolved(folder: StudyFolder) -> SearchConfig:
             f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
         )
     return load_config(folder.resolved)
+
+
+def _is_there(weights: str) -> bool:
+    return weights == "none" or Path(weights).exists()
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

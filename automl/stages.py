@@ -24,7 +24,7 @@ from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import screen_backbone
 from automl.search.spec import TrialSpec, effective_resolution, make_spec
-from automl.search.trial import variant_of
+from automl.search.trial import prepare_process, variant_of
 from automl.space import Space
 
 __all__ = ["Progress", "audit", "decode_once", "locate_weights", "refit_best", "screen", "with_full_names"]
@@ -148,6 +148,7 @@ def refit_best(
     Raises:
         NoTrialFinishedError: The refit diverged.
     """
+    prepare_process(None)
     full = TrialSpec.from_dict(trial.user_attrs["spec"])
     spec, note = _interrupted_refit(folder, full), "resumed after an interruption"
     if spec is None:

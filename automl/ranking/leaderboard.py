@@ -214,9 +214,7 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     ``study.best_trial`` takes another one where scores are equal, as they often are on few validation images.
     """
     sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    finished = [
-        trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if _is_ranked(trial)
-    ]
+    finished = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if _is_ranked(trial)]
     return min(finished, key=lambda trial: _order(trial, sign), default=None)
 
 
