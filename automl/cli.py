@@ -35,7 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-LIST_PANEL = "Look things up"
 DATA = Annotated[Path, typer.Argument(help="folder of class folders, folder with train/ [val/] test/, or CSV/parquet")]
 RUN = Annotated[Path, typer.Argument(help="study folder, such as runs/NAME")]
 SPACE = Annotated[
@@ -182,7 +181,8 @@ def predict(
     elif not paths:
         raise UsageError("nothing to predict: give images, folders or tables, or --split test")
     images = [Path(each) for each in truth] if truth else find_images(paths or [])
-    predictions, package = apply(folder, images, progress=lambda done, total: Progress()("predict", done, total))
+    progress = Progress()
+    predictions, package = apply(folder, images, progress=lambda done, total: progress("predict", done, total))
     print(format_predictions(predictions, package.labels, style.value))
     unread = sum(each.label is None for each in predictions)
     if truth:

@@ -276,3 +276,12 @@ def test_ranking_does_not_import_torch() -> None:
     code = "import sys, automl.ranking.report; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_test_split_that_was_opened_again_is_counted(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    made = make_study()
+    path = made.folder.model / "metrics.json"
+    for opened, said in ((1, False), (3, True)):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "test_opened": opened}))
+        text = report.write(made.folder, tmp_path / "reports", study=made.study).read_text("utf-8")
+        assert (f"scored {opened} times" in text) is said
