@@ -1,7 +1,7 @@
 """The search: one Optuna study, asked and told by one driver, whose trials run on Ray Tune.
 
-Ray reads its environment when it is imported, so it is set here: nothing is reported to anyone, and Tune leaves
-signals, logs and its own checkpoints alone.
+Ray reads its environment when it is imported, so it is set here: nothing is reported to anyone, Tune leaves
+signals, logs and its own checkpoints alone, and a trial that is given no GPU sees none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
-    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="1",
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
     TUNE_DISABLE_SIGINT_HANDLER="1",
     TUNE_WARN_THRESHOLD_S="30",
