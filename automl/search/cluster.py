@@ -83,18 +83,32 @@ def cluster(address: str | None) -> Iterator[None]:
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        ray.init(
-            address=address or "local",
-            configure_logging=False,
-            log_to_driver=False,
-            include_dashboard=False if address is None else None,
-        )
+        with _signals_kept():
+            ray.init(
+                address=address or "local",
+                configure_logging=False,
+                log_to_driver=False,
+                include_dashboard=False if address is None else None,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StorageError(f"cannot reach the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
     try:
         yield
     finally:
-        ray.shutdown()
+        with _signals_kept():
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray's core takes SIGTERM for itself when it starts (a stack trace and an abort) and resets it when it stops."""
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
 
 
 def resources(cpus: int | str, gpus: float | str, concurrency: int | str) -> tuple[Resources, str]:
