@@ -34,13 +34,15 @@ class Space:
         return {**self.constants, **sampled}
 
     def choices(self, name: str) -> list[Any]:
-        """Return every value that `name` can take if it is categorical or constant; of a range, its two ends."""
+        """Return every value that `name` can take; of a range of floats, its two ends."""
         distribution = self.distributions.get(name)
         if distribution is None:
             return [self.constants[name]]
         if isinstance(distribution, CategoricalDistribution):
             return list(distribution.choices)
-        assert isinstance(distribution, (FloatDistribution, IntDistribution))
+        if isinstance(distribution, IntDistribution):
+            return list(range(distribution.low, distribution.high + 1, distribution.step))
+        assert isinstance(distribution, FloatDistribution)
         return [distribution.low, distribution.high]
 
     def nearest(self, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,6 +186,7 @@ MISTAKES = [
     ("params: {dropout: .nan}", 1, "params.dropout: must be 0 to 0.9, given nan"),
     ("params: {batch_size: .inf}", 1, "params.batch_size: expected a whole number, given inf"),
     ("params: {resolution: [224, 224.5]}", 1, "params.resolution: expected a whole number, given 224.5"),
+    ("params: {resolution: {low: 128, high: 256}}", 1, "params.resolution: a range needs a step, such as 32"),
     ("params: {head: []}", 1, "params.head: the list of choices is empty"),
     ("params: {dropout: [0, 0.0]}", 1, "params.dropout: a choice is listed twice"),
     ("params:\n  dropout:\n    low: 0.5\n    high: 0.1", 2, "low must be below high: given low=0.5 high=0.1"),

@@ -68,6 +68,8 @@ def test_choices() -> None:
     assert space.choices("freeze_depth") == [0.0, 1.0]
     assert space.choices("dropout") == [0.1, 0.5]
     assert space.choices("resolution") == [96]
+    sides = make_space(BACKBONES, {"resolution": Range(low=128, high=224, step=32)})
+    assert sides.choices("resolution") == [128, 160, 192, 224]
 
 
 def test_the_nearest_point_is_the_wanted_one_where_the_space_has_it() -> None:

@@ -130,6 +130,8 @@ def _check_params(params: Any, document: Any) -> list[tuple[int, str]]:
             step = value.get("step")
             if parameter.kind is int and isinstance(step, float) and not step.is_integer():
                 problems.append((line, f"params.{name}: step must be a whole number, given {step:g}"))
+            if name == "resolution" and step is None:  # each value is a cache of all pixels
+                problems.append((line, "params.resolution: a range needs a step, such as 32"))
         else:
             values = list(value) if isinstance(value, list) else [value]
             if not values:
