@@ -16,5 +16,5 @@ os.environ.update(
     TUNE_WARN_THRESHOLD_S="30",
     TUNE_GLOBAL_CHECKPOINT_S="100000",
     RAY_AIR_NEW_OUTPUT="0",
-    RAY_worker_niceness="0",  # at Ray's 15, any other process of the machine starves the trials and with them the budget
+    RAY_worker_niceness="0",  # at Ray's 15, any other process starves the trials, and with them the budget
 )
