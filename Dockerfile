@@ -12,7 +12,7 @@ COPY requirements.lock pyproject.toml README.md LICENSE /opt/automl/
 RUN cd /opt/automl && \
     if [ "$DEVICE" = cpu ]; then \
         grep -E '^(torch|torchvision)==' requirements.lock > /tmp/torch.txt && \
-        test -n "$TORCH_INDEX" && pip install --index-url "$TORCH_INDEX" -r /tmp/torch.txt && \
+        { test -n "$TORCH_INDEX" || { echo "DEVICE=cpu needs --build-arg TORCH_INDEX=..."; exit 1; }; } && pip install --index-url "$TORCH_INDEX" -r /tmp/torch.txt && \
         grep -viE '^(nvidia|cuda|triton)' requirements.lock > /tmp/rest.txt && \
         pip install -r /tmp/rest.txt; \
     elif [ "$DEVICE" = cuda ]; then \

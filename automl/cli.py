@@ -287,7 +287,7 @@ def _search(
     folder = StudyFolder(root)
     if root.exists() and not root.is_dir():
         raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
-    log_to(folder.log, create=not folder.resolved.exists())
+    log_to(folder.log)
     with signals(root) as interrupt:
         page = pipeline.search(
             config, folder, reports, weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt,

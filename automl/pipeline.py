@@ -11,9 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-import optuna
+from typing import TYPE_CHECKING, Any, Literal
 
 from automl import __version__
 from automl.config import RunConfig, SearchConfig, dump_config, load_config
@@ -28,9 +26,21 @@ from automl.search.plan import Plan, default_trials, load_plan, make_plan
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import wants_balance
-from automl.search.study import StudyRecord, check_storage, create_study, driver_lock, load_study
+from automl.search.study import (
+    StudyRecord,
+    check_storage,
+    create_study,
+    driver_lock,
+    load_study,
+    make_sampler,
+    storage_kept,
+    storage_url,
+)
 from automl.space import make_space
 from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
+
+if TYPE_CHECKING:
+    import optuna
 
 __all__ = ["plan", "refit_trial", "resume", "search"]
 
@@ -129,7 +139,7 @@ def resume(
     make_folder(reports)
     with driver_lock(folder):
         study = load_study(folder, storage=config.search.storage)
-        study.sampler = _sampler(config, offset=len(study.get_trials(deepcopy=False)))  # draws nothing a second time
+        study.sampler = make_sampler(config.search.seed + len(study.get_trials(deepcopy=False)))  # draws nothing twice
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
         if more_trials is not None:
             done = len([each for each in study.trials if each.state.is_finished()])
@@ -137,6 +147,8 @@ def resume(
         seconds = more_budget if more_budget is not None else max(0.0, config.search.budget - spent)
         config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
         budget = Budget(seconds)
+        if seconds <= 0:
+            logger.warning("the budget of this study is spent, so no new trial starts; give it more with --budget +1h")
         record = StudyRecord(study)
         orphans = record.fail_orphans(max_retries=config.search.max_retries)
         if orphans:
@@ -187,7 +199,8 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
         for leftover in folder.root.glob(f"{folder.database.name}*"):
             leftover.unlink()
     direction: Literal["minimize", "maximize"] = "minimize" if config.search.metric == "log_loss" else "maximize"
-    study = create_study(folder, storage=config.search.storage, direction=direction, sampler=_sampler(config))
+    sampler = make_sampler(config.search.seed)
+    study = create_study(folder, storage=config.search.storage, direction=direction, sampler=sampler)
     attrs = {
         "metric": config.search.metric,
         "seed": config.search.seed,
@@ -201,10 +214,6 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
     for key, value in attrs.items():
         study.set_user_attr(key, value)
     return study
-
-
-def _sampler(config: SearchConfig, *, offset: int = 0) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=config.search.seed + offset, n_startup_trials=5, multivariate=True)
 
 
 def _search(
@@ -242,7 +251,7 @@ def _search(
         spent_before=before,
     )
     study.set_user_attr("stop_reason", None)
-    with interrupt.deferred():
+    with interrupt.deferred(), storage_kept(storage_url(folder, config.search.storage)):
         run_search(driver, folder, share, interrupted=interrupt)
     StudyRecord(study).fail_orphans(max_retries=config.search.max_retries)
     if interrupt():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 from PIL import Image
 
 from automl.config import AUGMENTATIONS
@@ -14,6 +14,9 @@ from automl.data import Dataset, decode
 from automl.errors import AutoMLError, DecodeError
 from automl.paths import StudyFolder
 from automl.ranking import report
+
+if TYPE_CHECKING:
+    import optuna
 
 __all__ = ["write_report"]
 

@@ -10,9 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import optuna
+from typing import TYPE_CHECKING, Any
 
 from automl.backbones import find, locate_all
 from automl.config import SearchConfig
@@ -23,9 +21,12 @@ from automl.refit import RefitSpec, affordable_epochs, refit
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import screen_backbone
-from automl.search.spec import TrialSpec, effective_resolution, make_spec
+from automl.search.spec import TrialSpec, default_resolution, effective_resolution, make_spec
 from automl.search.trial import prepare_process, variant_of
 from automl.space import Space
+
+if TYPE_CHECKING:
+    import optuna
 
 __all__ = ["Progress", "audit", "decode_once", "locate_weights", "refit_best", "screen", "with_full_names"]
 
@@ -113,7 +114,11 @@ def screen(
     root = str(folder.root.resolve())
     specs: list[tuple[str, TrialSpec, list[int]]] = []
     for choice in config.backbones:
-        wanted = {"backbone": choice.name, "freeze_depth": 1.0, "resolution": max(resolutions[choice.name])}
+        wanted = {
+            "backbone": choice.name,
+            "freeze_depth": 1.0,
+            "resolution": default_resolution(find(choice.name), space),
+        }
         params = {**space.params(space.nearest(wanted)), **wanted}
         spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
         specs.append((root, spec, resolutions[choice.name]))

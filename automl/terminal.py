@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rich.console
+import rich.progress
 import typer
 
 from automl.errors import OutputError
@@ -89,24 +91,45 @@ def show_plan(plan: Plan, dataset: Dataset) -> None:
 
 
 class Progress:
-    """Plain lines on stderr, at most one every two seconds and stage."""
+    """A bar per stage on a terminal; elsewhere plain lines on stderr, at most one every two seconds and stage."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
+        self._bars: dict[str, tuple[rich.progress.Progress, rich.progress.TaskID]] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            self._draw(stage, done, total)
+            return
         now = time.monotonic()
         if done < total and now - self._last.get(stage, -1e9) < 2.0:
             return
         self._last[stage] = now
         say(f"{stage}: {done}/{total}")
 
+    def _draw(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._bars:
+            bar = rich.progress.Progress(
+                "{task.description:<12}",
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeRemainingColumn(),
+                console=rich.console.Console(stderr=True),
+            )
+            bar.start()
+            self._bars[stage] = bar, bar.add_task(stage, total=total)
+        bar, task = self._bars[stage]
+        bar.update(task, completed=done)
+        if done >= total:
+            bar.stop()
+            del self._bars[stage]
+
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def log_to(path: Path, *, create: bool = False) -> None:
+def log_to(path: Path) -> None:
     """Send the package's log to stderr, and with times to the study's log file."""
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -115,16 +138,22 @@ def log_to(path: Path, *, create: bool = False) -> None:
         before.close()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
-    if create:
-        from automl.paths import make_folder
-
-        make_folder(path.parent)
-    if path.parent.exists():
-        try:
-            file = logging.FileHandler(path)
-        except OSError as error:
-            raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers.append(file)
+    if path.parent.exists() and not path.parent.is_dir():
+        raise OutputError(f"cannot write to {path}: {path.parent} is a file; choose another --out")
+    file = _StudyLog(path, delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers.append(file)
     for handler in handlers:
         logger.addHandler(handler)
+
+
+class _StudyLog(logging.FileHandler):
+    """The log in a study's folder, from the moment that the folder exists: a mistyped command leaves none behind."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream is None and not Path(self.baseFilename).parent.is_dir():
+            return
+        try:
+            super().emit(record)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.baseFilename}: {error.strerror or error}") from error

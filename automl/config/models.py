@@ -100,6 +100,9 @@ class TrainingConfig(_Strict):
     warmup_epochs: float = Field(1.0, ge=0)
     ema_decay: float = Field(0.0, ge=0, lt=1, description="decay per step of averaged weights; 0 is off")
     class_weights: Literal["auto", "balanced", "none"] = "auto"
+    micro_batch: int | None = Field(
+        None, ge=1, description="images per forward pass; gradients are accumulated up to batch_size; null: all of them"
+    )
     clip_grad: float | None = Field(1.0, gt=0)
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ _QUOTED = re.compile("'([^']+)'")
 
 
 def load_config(path: Path) -> SearchConfig:
-    """Read and validate a search space file.
+    """Read and validate a search space file. Relative paths of weights in it start at its folder.
 
     Raises:
         ConfigError: Every mistake in the file, one line each, as ``file:line: what and what instead``.
@@ -37,7 +37,13 @@ def load_config(path: Path) -> SearchConfig:
         raise ConfigError(f"cannot read search space {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a UTF-8 text file: {error.reason} at byte {error.start}") from error
-    return parse_config(text, str(path))
+    config = parse_config(text, str(path))
+    beside = path.absolute().parent
+    choices = [
+        each.model_copy(update={"weights": beside / each.weights}) if isinstance(each.weights, Path) else each
+        for each in config.backbones
+    ]
+    return config.model_copy(update={"backbones": choices})
 
 
 def parse_config(text: str, source: str) -> SearchConfig:

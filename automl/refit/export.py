@@ -48,6 +48,7 @@ def export_package(folder: Path, style: str, out: Path | None) -> Path:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     if difference > TOLERANCE:
+        path.unlink(missing_ok=True)
         raise UsageError(f"{path} differs from the model by {difference:.2g} in its logits: do not use it")
     return path
 

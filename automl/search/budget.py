@@ -79,13 +79,13 @@ class CostModel:
         seconds = self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
         return seconds * REFIT_MARGIN + REPORT_SECONDS
 
-    def learn(self, params: Mapping[str, Any], epochs: int, seconds: float) -> None:
-        """Correct the prediction for a backbone by what `epochs` of a trial really took."""
-        if epochs < 1 or self.is_head_only(params):
+    def learn(self, params: Mapping[str, Any], epoch_seconds: float) -> None:
+        """Correct the prediction for a backbone by what an epoch of a trial really took, evaluation included."""
+        if self.is_head_only(params):
             return
         kept = self.ratios.pop(params["backbone"], [])
         predicted = self.epoch_seconds(params)
-        self.ratios[params["backbone"]] = [*kept, seconds / epochs / predicted][-8:]
+        self.ratios[params["backbone"]] = [*kept, epoch_seconds / predicted][-8:]
 
     @staticmethod
     def is_head_only(params: Mapping[str, Any]) -> bool:

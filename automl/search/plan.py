@@ -21,7 +21,7 @@ __all__ = ["Plan", "Screened", "default_trials", "load_plan", "make_plan"]
 
 @dataclass(frozen=True)
 class Screened:
-    """What the screening found for one backbone at its largest resolution in the space."""
+    """What the screening found for one backbone at its default resolution in the space."""
 
     backbone: str
     resolution: int
@@ -99,7 +99,8 @@ def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any
     """
     heads, pairs = [], []
     for name in backbones:
-        base = default_params(find(name))
+        backbone = find(name)
+        base = default_params(backbone)
         sound = {
             "augmentation": "light",
             "batch_size": 32,
@@ -108,7 +109,7 @@ def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any
             "dropout": 0.0,
         }
         sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
-        sound |= {**base, "backbone": name, "resolution": 224}
+        sound |= {**base, "backbone": name, "resolution": backbone.native_resolution}
         head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
         nearest = space.nearest({**sound, **head})
         if CostModel.is_head_only(space.params(nearest)):  # else the space has no trial on cached features
@@ -163,7 +164,9 @@ def make_plan(
         search_seconds=search_seconds,
     )
     kept = [choice.backbone for choice in decided if choice.included]
-    cheapest = min(min(each.values()) for each in seconds.values())
+    first_rung = min(config.search.grace_epochs, epochs)
+    tried = [space.params({**each}) for each in default_trials(kept, space)]
+    least = min(costs.trial_seconds(each, first_rung) + costs.refit_seconds(each, epochs) for each in tried)
     cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
     reserve = min(refit_seconds[each] for each in kept)
     warnings = []
@@ -181,7 +184,7 @@ def make_plan(
             "screening_seconds": seconds_spent,
             "search_seconds": max(0.0, seconds_left - reserve),
             "refit_seconds": reserve,
-            "least_seconds": seconds_spent + cheapest + REPORT_SECONDS,
+            "least_seconds": seconds_spent + least,
             "trials_per_hour": 3600 / typical,
         },
         choices=choices,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ import optuna
 from optuna.trial import TrialState
 
 from automl.config import SearchConfig
-from automl.paths import StudyFolder
+from automl.paths import StudyFolder, write_atomic
 from automl.search.budget import Budget, CostModel
 from automl.search.scheduler import Rungs, group_of
 from automl.search.spec import TrialSpec, make_spec
@@ -106,8 +105,8 @@ class Driver:
             if frozen.user_attrs.get("reason") != "interrupted":  # its retry has the same values
                 for epoch, value in sorted(frozen.intermediate_values.items()):
                     self._rungs.goes_on(frozen.number, group, epoch, value)
-            if frozen.user_attrs.get("epochs") and params["backbone"] in self._costs.costs:
-                self._costs.learn(params, frozen.user_attrs["epochs"], frozen.user_attrs.get("seconds", 0.0))
+            if "epoch_seconds" in frozen.user_attrs and params["backbone"] in self._costs.costs:
+                self._costs.learn(params, frozen.user_attrs["epoch_seconds"])
         self._defaults = [each for each in self._defaults if each not in tried]
 
     # What runs next
@@ -172,7 +171,7 @@ class Driver:
         target.root.mkdir(parents=True, exist_ok=True)
         for before, after in ((source.metrics, target.metrics), (source.validation_logits, target.validation_logits)):
             if before.exists():
-                shutil.copyfile(before, after)
+                write_atomic(after, before.read_bytes())
         source.checkpoint.replace(target.checkpoint)
         for line in target.metrics.read_text().splitlines():
             epoch = json.loads(line)
@@ -193,8 +192,9 @@ class Driver:
             running.message = f"{self._config.search.metric} became {value} in epoch {facts['epoch']}"
             return False
         running.facts = dict(facts)
-        kept = ("peak_memory_mb", "startup_seconds", "seconds", "model_parameters", "trainable_parameters", "host")
-        attrs = {key: facts[key] for key in (*kept, "device", "dtype", "from_embeddings", "metrics") if key in facts}
+        kept = ("peak_memory_mb", "startup_seconds", "epoch_seconds", "model_parameters", "trainable_parameters")
+        more = ("host", "device", "dtype", "from_embeddings", "metrics")
+        attrs = {key: facts[key] for key in (*kept, *more) if key in facts}
         attrs |= {"epochs": facts["epoch"], "train_seconds": facts["seconds"]}
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
@@ -226,9 +226,8 @@ class Driver:
             self.record.requeue(running.trial, frozen, max_retries=self._config.search.max_retries)
             return
         state = self.record.finish(running.trial, reason, message)
-        if running.facts:
-            params = self._space.params(running.trial.params)
-            self._costs.learn(params, int(running.facts["epoch"]), float(running.facts["seconds"]))
+        if "epoch_seconds" in running.facts:
+            self._costs.learn(self._space.params(running.trial.params), float(running.facts["epoch_seconds"]))
         self._failures = self._failures + 1 if reason in ("crashed", "diverged", "out_of_memory") else 0
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         self._folder.trial(number).checkpoint.unlink(missing_ok=True)

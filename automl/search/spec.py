@@ -14,7 +14,7 @@ from automl.backbones import Backbone, default_params, find
 from automl.config import SearchConfig
 from automl.space import Space
 
-__all__ = ["TrialSpec", "effective_resolution", "make_spec", "wants_balance"]
+__all__ = ["TrialSpec", "default_resolution", "effective_resolution", "make_spec", "wants_balance"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ def effective_resolution(backbone: Backbone, wanted: int) -> int:
     return nearest
 
 
+def default_resolution(backbone: Backbone, space: Space) -> int:
+    """Return the resolution of the space that is nearest to the one the backbone's weights were made at."""
+    nearest = space.params(space.nearest({"resolution": backbone.native_resolution}))
+    return effective_resolution(backbone, int(nearest["resolution"]))
+
+
 def wants_balance(setting: str, metric: str, counts: Mapping[str, int]) -> tuple[bool, str]:
     """Decide whether classes are weighted, from the config's `class_weights`, the metric and images per class."""
     ratio = max(counts.values()) / max(1, min(counts.values()))
@@ -119,6 +125,7 @@ def make_spec(
         warmup_epochs=config.training.warmup_epochs,
         ema_decay=config.training.ema_decay,
         clip_grad=config.training.clip_grad,
+        micro_batch=config.training.micro_batch,
         balanced=balanced,
         seed=seed,
         crop_mode=config.data.crop_mode,

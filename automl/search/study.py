@@ -43,7 +43,9 @@ __all__ = [
     "create_study",
     "driver_lock",
     "load_study",
+    "make_sampler",
     "planned_params",
+    "storage_kept",
     "storage_url",
 ]
 
@@ -230,6 +232,21 @@ def _shown(url: str) -> str:
     """The URL without user and password."""
     scheme, _, rest = url.rpartition("://")
     return f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
+
+
+def make_sampler(seed: int) -> optuna.samplers.BaseSampler:
+    """TPE over all parameters jointly, after five trials; concurrent trials count as poor until they end."""
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, multivariate=True, constant_liar=True)
+
+
+@contextmanager
+def storage_kept(url: str) -> Iterator[None]:
+    """Turn the loss of the storage in the middle of a search into a StorageError."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise StorageError(f"lost study storage {_shown(url)}: {first}; go on with automl resume") from error
 
 
 @contextmanager

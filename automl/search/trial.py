@@ -128,8 +128,11 @@ def run_trial(
         "dtype": precision.name,
     }
     history = _kept_history(folder) if folder.checkpoint.exists() else []
+    began, epochs_here = clock(), 0
 
     def after_epoch(epoch: Epoch) -> None:
+        nonlocal epochs_here
+        epochs_here += 1
         line = {
             "epoch": epoch.epoch,
             "train_loss": epoch.train_loss,
@@ -141,7 +144,11 @@ def run_trial(
         write_atomic(folder.metrics, "".join(json.dumps(each) + "\n" for each in history))
         if len(epoch.logits):
             _write_logits(folder, epoch, targets[validation], validation_rows)
-        report({**facts, **line, "metrics": epoch.metrics, "peak_memory_mb": round(peak_memory_mb(device), 1)})
+        measured = {
+            "peak_memory_mb": round(peak_memory_mb(device), 1),
+            "epoch_seconds": round((clock() - began) / epochs_here, 3),  # evaluation and checkpoints included
+        }
+        report({**facts, **line, **measured, "metrics": epoch.metrics})
 
     outcome = fine_tune(
         trained,

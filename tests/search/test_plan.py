@@ -77,7 +77,7 @@ def test_predictions_learn_from_what_trials_took() -> None:
     costs = cost_model(small_config(), 0.04, images=100)
     before = costs.epoch_seconds(EVERYTHING)
     other = costs.epoch_seconds(EVERYTHING | {"backbone": EFFICIENTNET})
-    costs.learn(EVERYTHING, 2, 4 * before)
+    costs.learn(EVERYTHING, 2 * before)
     assert costs.epoch_seconds(EVERYTHING) == pytest.approx(2 * before)
     costs.learn(EVERYTHING, 2, 8 * before)
     assert costs.epoch_seconds(EVERYTHING) == pytest.approx(3 * before)
