@@ -30,8 +30,8 @@ from automl.search.cluster import Resources
 from automl.search.study import load_study
 from tests.small import EFFICIENTNET, RESNET, coloured, random_weights
 
-in_process = [
-    pytest.mark.xdist_group("ray"),
+pytestmark = [
+    pytest.mark.xdist_group("pipeline"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Tune's actors and loggers
 ]
 
@@ -100,130 +100,136 @@ def board_of(run: Path) -> dict[str, Any]:
     return board
 
 
-class TestSearch:
-    pytestmark = in_process
+def test_it_ends_with_a_leaderboard_a_report_and_a_model(searched: Ran, place: Path) -> None:
+    assert searched.code == 0, searched.err
+    board = json.loads(searched.out)
+    assert board == board_of(place / "runs" / "folder")
+    assert board == json.loads((place / "reports" / "folder" / "leaderboard.json").read_text())
+    assert (board["stop_reason"], len(board["rows"])) == ("trials", 7)
+    assert board["rows"][0]["rank"] == 1
+    assert (place / "reports" / "folder" / "index.html").exists()
+    assert "automl predict" in searched.err
+    for stage in ("audit", "decode once", "screening", "Plan:", "trial 6 ends", "test split opened"):
+        assert stage in searched.err
 
-    def test_it_ends_with_a_leaderboard_a_report_and_a_model(self, searched: Ran, place: Path) -> None:
-        assert searched.code == 0, searched.err
-        board = json.loads(searched.out)
-        assert board == board_of(place / "runs" / "folder")
-        assert board == json.loads((place / "reports" / "folder" / "leaderboard.json").read_text())
-        assert (board["stop_reason"], len(board["rows"])) == ("trials", 7)
-        assert board["rows"][0]["rank"] == 1
-        assert (place / "reports" / "folder" / "index.html").exists()
-        assert "automl predict" in searched.err
-        for stage in ("audit", "decode once", "screening", "Plan:", "trial 6 ends", "test split opened"):
-            assert stage in searched.err
 
-    def test_the_study_says_everything(self, searched: Ran, place: Path) -> None:
-        study = load_study(StudyFolder(place / "runs" / "folder"))
-        attrs = study.user_attrs
-        assert attrs["stage_seconds"].keys() == {"audit", "screening", "search", "refit"}
-        assert (attrs["metric"], attrs["seed"], attrs["max_epochs"]) == ("accuracy", 5, 2)
-        assert attrs["classes"] == ["blue", "green", "red"]
-        origins = [trial.user_attrs["origin"] for trial in study.trials]
-        assert origins == sorted(origins)
-        assert origins[0] == "default"
-        assert origins[-1] == "sampler"
-        heads = [trial.params["backbone"] for trial in study.trials[:2]]
-        assert heads == [RESNET, EFFICIENTNET]
+def test_the_study_says_everything(searched: Ran, place: Path) -> None:
+    study = load_study(StudyFolder(place / "runs" / "folder"))
+    attrs = study.user_attrs
+    assert attrs["stage_seconds"].keys() == {"audit", "screening", "search", "refit"}
+    assert (attrs["metric"], attrs["seed"], attrs["max_epochs"]) == ("accuracy", 5, 2)
+    assert attrs["classes"] == ["blue", "green", "red"]
+    origins = [trial.user_attrs["origin"] for trial in study.trials]
+    assert origins == sorted(origins)
+    assert origins[0] == "default"
+    assert origins[-1] == "sampler"
+    heads = [trial.params["backbone"] for trial in study.trials[:2]]
+    assert heads == [RESNET, EFFICIENTNET]
 
-    def test_a_corrupt_image_is_set_aside_and_counted(self, searched: Ran, place: Path) -> None:
-        folder = StudyFolder(place / "runs" / "folder")
-        dataset = Dataset.load(folder.manifest, folder.audit)
-        assert [Path(each["path"]).name for each in dataset.audit.quarantined] == ["torn.png"]
-        assert len(dataset.table) == 60
-        assert "1 images cannot be used and were quarantined" in searched.err
-        assert "torn.png" in (place / "reports" / "folder" / "index.html").read_text()
 
-    def test_predict_says_of_the_test_split_what_the_leaderboard_says(self, searched: Ran, place: Path) -> None:
-        run = place / "runs" / "folder"
-        test = board_of(run)["refit"]["test"]
-        ran = automl("predict", run, "--split", "test", "--format", "json")
-        rows = json.loads(ran.out)
-        assert len(rows) == test["images"] == 12
-        right = sum(Path(row["path"]).parent.name == row["label"] for row in rows)
-        assert right / len(rows) == test["accuracy"]
-        assert f"accuracy {test['accuracy']:.4f}: {right} of 12" in ran.err
-        assert automl("predict", run, "--split", "tset").code == 2
-        assert automl("predict", run / "model", "--split", "test").code in (2, 3)
+def test_a_corrupt_image_is_set_aside_and_counted(searched: Ran, place: Path) -> None:
+    folder = StudyFolder(place / "runs" / "folder")
+    dataset = Dataset.load(folder.manifest, folder.audit)
+    assert [Path(each["path"]).name for each in dataset.audit.quarantined] == ["torn.png"]
+    assert len(dataset.table) == 60
+    assert "1 images cannot be used and were quarantined" in searched.err
+    assert "torn.png" in (place / "reports" / "folder" / "index.html").read_text()
 
-    def test_predict_takes_files_folders_and_tables(self, searched: Ran, place: Path) -> None:
-        run, red = place / "runs" / "folder", place / "images" / "red"
-        one = automl("predict", run / "model", red / "0.png", "--format", "json")
-        folder = automl("predict", run, red, "--format", "json")
-        assert json.loads(one.out)[0]["label"] == json.loads(folder.out)[0]["label"]
-        assert len(json.loads(folder.out)) == 21
-        assert "1 of 21 images could not be read" in folder.err
-        assert automl("predict", run, red / "torn.png").code == 3
-        assert automl("predict", run).code == 2
 
-    def test_a_table_of_the_same_images_gives_the_same_leaderboard(self, searched: Ran, place: Path) -> None:
-        """Under other names, in another order, one worker, the same seed."""
-        moved = place / "moved"
-        rows = []
-        for number, path in enumerate(sorted((place / "images").glob("*/*.png"), key=lambda path: path.name)):
-            moved.mkdir(exist_ok=True)
-            shutil.copy(path, moved / f"{number:03d}.png")
-            rows.append((f"moved/{number:03d}.png", path.parent.name))
-        pd.DataFrame(rows, columns=["path", "label"]).to_csv(place / "table.csv", index=False)
-        ran = automl("search", place / "table.csv", "--space", place / "space.yaml", "--out", place / "runs" / "table",
-                     "--reports", place / "reports", "--trials", 7)  # fmt: skip
-        assert ran.code == 0, ran.err
-        one, other = board_of(place / "runs" / "folder"), board_of(place / "runs" / "table")
-        measured = {"train_seconds", "latency_ms", "peak_memory_mb", "startup_seconds", "on_front"}
-        same = one["rows"][0].keys() & {"rank", "trial", "state", "backbone", "params", "score", "ci95", "epochs"}
-        assert len(same) == 8
-        assert not same & measured
-        assert [{key: row[key] for key in same} for row in one["rows"]] == [
-            {key: row[key] for key in same} for row in other["rows"]
-        ]
-        assert one["refit"]["test"] == other["refit"]["test"]
+def test_predict_says_of_the_test_split_what_the_leaderboard_says(searched: Ran, place: Path) -> None:
+    run = place / "runs" / "folder"
+    test = board_of(run)["refit"]["test"]
+    ran = automl("predict", run, "--split", "test", "--format", "json")
+    rows = json.loads(ran.out)
+    assert len(rows) == test["images"] == 12
+    right = sum(Path(row["path"]).parent.name == row["label"] for row in rows)
+    assert right / len(rows) == test["accuracy"]
+    assert f"accuracy {test['accuracy']:.4f}: {right} of 12" in ran.err
+    assert automl("predict", run, "--split", "tset").code == 2
+    assert automl("predict", run / "model", "--split", "test").code in (2, 3)
 
-    def test_a_finished_search_is_extended(self, searched: Ran, place: Path) -> None:
-        run = place / "runs" / "extended"
-        shutil.copytree(place / "runs" / "folder", run)
-        moved = StudyFolder(run)
-        optuna.copy_study(
-            from_study_name="folder", from_storage=f"sqlite:///{moved.database}",
-            to_storage=f"sqlite:///{moved.database}", to_study_name="extended",
-        )  # fmt: skip
-        before = load_study(moved).get_trials()
-        ran = automl("resume", run, "--trials", "+1", "--reports", place / "reports")
-        assert ran.code == 0, ran.err
-        after = load_study(moved).get_trials()
-        assert [trial.params for trial in after[:7]] == [trial.params for trial in before]
-        assert len(after) == 8
-        assert after[7].user_attrs["origin"] == "sampler"
 
-    def test_a_budget_too_short_for_one_trial_says_how_much_would_do(self, place: Path, on_one_cluster: None) -> None:
-        run = place / "runs" / "short"
-        ran = automl("search", place / "images", "--space", place / "space.yaml", "--out", run, "--budget", "1s")
-        assert ran.code == 4
-        assert "too short for one trial on this machine: use at least --budget" in ran.err
-        assert "Traceback" not in ran.err
-        assert not StudyFolder(run).resolved.exists()
+def test_predict_takes_files_folders_and_tables(searched: Ran, place: Path) -> None:
+    run, red = place / "runs" / "folder", place / "images" / "red"
+    one = automl("predict", run / "model", red / "0.png", "--format", "json")
+    folder = automl("predict", run, red, "--format", "json")
+    assert json.loads(one.out)[0]["label"] == json.loads(folder.out)[0]["label"]
+    assert len(json.loads(folder.out)) == 21
+    assert "1 of 21 images could not be read" in folder.err
+    assert automl("predict", run, red / "torn.png").code == 3
+    assert automl("predict", run).code == 2
 
-    def test_a_plan_leaves_no_study_and_a_search_may_follow(self, place: Path, on_one_cluster: None) -> None:
-        run = place / "runs" / "planned"
-        ran = automl("plan", place / "images", "--space", place / "space.yaml", "--out", run)
-        assert ran.code == 0, ran.err
-        made = json.loads(Path(ran.out.strip()).read_text())
-        assert [each["backbone"] for each in made["screening"]] == [RESNET, EFFICIENTNET]
-        assert not StudyFolder(run).database.exists()
-        assert automl("resume", run).code == 2
-        assert automl("predict", run, place / "images").code == 2
 
-    def test_another_trial_is_refitted(self, searched: Ran, place: Path) -> None:
-        run = place / "runs" / "folder-2"
-        shutil.copytree(place / "runs" / "folder", run)
-        shutil.move(run, place / "elsewhere" / "folder")
-        ran = automl("refit", place / "elsewhere" / "folder", "--trial", 0, "--reports", place / "elsewhere")
-        assert ran.code == 0, ran.err
-        metrics = json.loads((place / "elsewhere" / "folder" / "model" / "metrics.json").read_text())
-        assert (metrics["trial"], metrics["test_opened"]) == (0, 2)
-        assert "the test split was scored 2 times" in ran.err
-        assert f"test accuracy {metrics['test']['accuracy']:.4f}" in ran.out
+def test_a_table_of_the_same_images_gives_the_same_leaderboard(searched: Ran, place: Path) -> None:
+    """Under other names, in another order, one worker, the same seed."""
+    moved = place / "moved"
+    rows = []
+    for number, path in enumerate(sorted((place / "images").glob("*/*.png"), key=lambda path: path.name)):
+        moved.mkdir(exist_ok=True)
+        shutil.copy(path, moved / f"{number:03d}.png")
+        rows.append((f"moved/{number:03d}.png", path.parent.name))
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(place / "table.csv", index=False)
+    ran = automl("search", place / "table.csv", "--space", place / "space.yaml", "--out", place / "runs" / "table",
+                 "--reports", place / "reports", "--trials", 7)  # fmt: skip
+    assert ran.code == 0, ran.err
+    one, other = board_of(place / "runs" / "folder"), board_of(place / "runs" / "table")
+    measured = {"train_seconds", "latency_ms", "peak_memory_mb", "startup_seconds", "on_front"}
+    same = one["rows"][0].keys() & {"rank", "trial", "state", "backbone", "params", "score", "ci95", "epochs"}
+    assert len(same) == 8
+    assert not same & measured
+    assert [{key: row[key] for key in same} for row in one["rows"]] == [
+        {key: row[key] for key in same} for row in other["rows"]
+    ]
+    assert one["refit"]["test"] == other["refit"]["test"]
+
+
+def test_a_finished_search_is_extended(searched: Ran, place: Path) -> None:
+    run = place / "runs" / "extended"
+    shutil.copytree(place / "runs" / "folder", run)
+    moved = StudyFolder(run)
+    optuna.copy_study(
+        from_study_name="folder", from_storage=f"sqlite:///{moved.database}",
+        to_storage=f"sqlite:///{moved.database}", to_study_name="extended",
+    )  # fmt: skip
+    before = load_study(moved).get_trials()
+    ran = automl("resume", run, "--trials", "+1", "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    after = load_study(moved).get_trials()
+    assert [trial.params for trial in after[:7]] == [trial.params for trial in before]
+    assert len(after) == 8
+    assert after[7].user_attrs["origin"] == "sampler"
+
+
+def test_a_budget_too_short_for_one_trial_says_how_much_would_do(place: Path, on_one_cluster: None) -> None:
+    run = place / "runs" / "short"
+    ran = automl("search", place / "images", "--space", place / "space.yaml", "--out", run, "--budget", "1s")
+    assert ran.code == 4
+    assert "too short for one trial on this machine: use at least --budget" in ran.err
+    assert "Traceback" not in ran.err
+    assert not StudyFolder(run).resolved.exists()
+
+
+def test_a_plan_leaves_no_study_and_a_search_may_follow(place: Path, on_one_cluster: None) -> None:
+    run = place / "runs" / "planned"
+    ran = automl("plan", place / "images", "--space", place / "space.yaml", "--out", run)
+    assert ran.code == 0, ran.err
+    made = json.loads(Path(ran.out.strip()).read_text())
+    assert [each["backbone"] for each in made["screening"]] == [RESNET, EFFICIENTNET]
+    assert not StudyFolder(run).database.exists()
+    assert automl("resume", run).code == 2
+    assert automl("predict", run, place / "images").code == 2
+
+
+def test_another_trial_is_refitted(searched: Ran, place: Path) -> None:
+    run = place / "runs" / "folder-2"
+    shutil.copytree(place / "runs" / "folder", run)
+    shutil.move(run, place / "elsewhere" / "folder")
+    ran = automl("refit", place / "elsewhere" / "folder", "--trial", 0, "--reports", place / "elsewhere")
+    assert ran.code == 0, ran.err
+    metrics = json.loads((place / "elsewhere" / "folder" / "model" / "metrics.json").read_text())
+    assert (metrics["trial"], metrics["test_opened"]) == (0, 2)
+    assert "the test split was scored 2 times" in ran.err
+    assert f"test accuracy {metrics['test']['accuracy']:.4f}" in ran.out
 
 
 def start(mark: str, *arguments: object) -> subprocess.Popen[str]:
@@ -260,59 +266,51 @@ def reasons(folder: StudyFolder) -> list[str]:
     return [trial.user_attrs.get("reason", trial.state.name) for trial in load_study(folder).get_trials()]
 
 
-@pytest.mark.xdist_group("signals")
-def test_a_search_survives_ctrl_c_termination_and_a_kill(tmp_path: Path) -> None:
-    """One study, four drivers: the first three are stopped in the middle of a trial, the last one finishes it."""
+@pytest.mark.parametrize(
+    "signals",
+    [
+        pytest.param([signal.SIGTERM], id="SIGTERM"),
+        pytest.param([signal.SIGINT, signal.SIGTERM, signal.SIGKILL], id="three-ways", marks=pytest.mark.slow),
+    ],
+)
+def test_a_search_that_is_stopped_goes_on(tmp_path: Path, on_one_cluster: None, signals: list[signal.Signals]) -> None:
+    """Each driver of one study is stopped in the middle of a trial; a last one does what is left of the three."""
     coloured(tmp_path / "images")
     space = SPACE.replace("  - {name: timm/test_efficientnet.r160_in1k, weights: none}\n", "")
-    space = (space % "none").replace("epochs: 2", "epochs: 200").replace("asha", "none")
-    (tmp_path / "space.yaml").write_text(space)
+    (tmp_path / "space.yaml").write_text((space % "none").replace("epochs: 2", "epochs: 30"))
     folder, mark = StudyFolder(tmp_path / "runs" / "study"), uuid.uuid4().hex
-    common = ("--reports", tmp_path / "reports")
+    reports = ("--reports", tmp_path / "reports")
+    search = ("search", tmp_path / "images", "--space", tmp_path / "space.yaml", "--out", folder.root, "--trials", 3)
 
-    first = start(mark, "search", tmp_path / "images", "--space", tmp_path / "space.yaml", "--out", folder.root,
-                  "--trials", 3, *common)  # fmt: skip
-    read_until(first, "trial 1 epoch 2/")
-    os.killpg(first.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    out, err = first.communicate()
-    assert first.returncode == 130, err
-    assert "Go on with: automl resume" in err
-    assert "Traceback" not in err
-    assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
-    study = load_study(folder)
-    assert study.user_attrs["stop_reason"] == "interrupted"
-    assert reasons(folder) == ["complete", "interrupted", "WAITING"]
+    expected = ["complete"]
+    for number, sent in enumerate(signals, start=1):
+        driver = start(mark, *(search if number == 1 else ("resume", folder.root)), *reports)
+        read_until(driver, f"trial {number} epoch 2/" if number == 1 else f"trial {number} epoch")
+        os.killpg(driver.pid, sent) if sent == signal.SIGINT else driver.send_signal(sent)  # Ctrl-C is for the group
+        _, err = driver.communicate()
+        assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
+        if sent == signal.SIGKILL:
+            assert load_study(folder).get_trials()[number].state == TrialState.RUNNING
+            continue
+        assert driver.returncode == 128 + sent, err
+        assert f"Go on with: automl resume {folder.root}" in err
+        assert "Traceback" not in err
+        expected.append("interrupted")
+        assert reasons(folder) == [*expected, "WAITING"]
+        assert load_study(folder).user_attrs["stop_reason"] == "interrupted"
 
-    second = start(mark, "resume", folder.root, *common)
-    read_until(second, "trial 2 epoch")
-    second.terminate()
-    out, err = second.communicate()
-    assert second.returncode == 143, err
-    assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
-    assert reasons(folder) == ["complete", "interrupted", "interrupted", "WAITING"]
-
-    third = start(mark, "resume", folder.root, *common)
-    read_until(third, "trial 3 epoch")
-    third.kill()
-    third.communicate()
-    assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
-    assert load_study(folder).get_trials()[3].state == TrialState.RUNNING
-
-    config = folder.resolved.read_text()
-    assert "epochs: 200" in config
-    ran = start(mark, "resume", folder.root, "--json", *common)
-    out, err = ran.communicate()
-    assert ran.returncode == 0, err
-    assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
+    ran = automl("resume", folder.root, "--json", *reports)
+    assert ran.code == 0, ran.err
     trials = load_study(folder).get_trials()
     assert all(trial.state.is_finished() for trial in trials)
-    told = reasons(folder)
-    assert len([reason for reason in told if reason != "interrupted"]) == 3
-    assert len({trial.number for trial in trials}) == len(trials)
-    retries = [trial for trial in trials if trial.user_attrs["origin"] == "retry"]
-    assert retries[0].params == trials[1].params
-    assert retries[0].user_attrs["spec"]["seed"] == trials[1].user_attrs["spec"]["seed"]
+    assert len([reason for reason in reasons(folder) if reason != "interrupted"]) == 3
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    defaults = [str(sorted(each.params.items())) for each in trials if each.user_attrs["origin"] == "default"]
+    assert len(set(defaults)) == len(defaults) == 3
+    for retry in (trial for trial in trials if trial.user_attrs["origin"] == "retry"):
+        assert retry.params == trials[1].params
+        assert retry.user_attrs["spec"] == trials[1].user_attrs["spec"]
     for trial in trials:
         epochs = [json.loads(line)["epoch"] for line in folder.trial(trial.number).metrics.read_text().splitlines()]
         assert epochs == list(range(1, len(epochs) + 1))
-    assert json.loads(out)["refit"]["test"]["images"] == 12
+    assert json.loads(ran.out)["refit"]["test"]["images"] == 12

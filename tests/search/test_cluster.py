@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+import ray
+
+from automl.errors import UsageError
+from automl.search.cluster import Interrupt, Resources, resources
+
+
+@pytest.mark.parametrize(
+    ("have", "asked", "expected"),
+    [
+        ({"CPU": 2.0}, ("auto", "auto", "auto"), Resources(2, 0.0, 1)),
+        ({"CPU": 64.0}, ("auto", "auto", "auto"), Resources(8, 0.0, 8)),
+        ({"CPU": 64.0, "GPU": 4.0}, ("auto", "auto", "auto"), Resources(16, 1.0, 4)),
+        ({"CPU": 8.0, "GPU": 1.0}, ("auto", 0.5, "auto"), Resources(4, 0.5, 2)),
+        ({"CPU": 2.0, "GPU": 4.0}, ("auto", "auto", "auto"), Resources(1, 1.0, 2)),
+        ({"CPU": 8.0}, (1, "auto", 3), Resources(1, 0.0, 3)),
+        ({"CPU": 8.0, "GPU": 2.0}, (2, 0, "auto"), Resources(2, 0.0, 4)),
+    ],
+)
+def test_a_cluster_is_divided_among_trials(
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], asked: tuple[Any, Any, Any], expected: Resources
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: have)
+    share, reason = resources(*asked)
+    assert share == expected
+    assert f"{have['CPU']:g} CPUs" in reason
+
+
+def test_more_than_there_is_would_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    for asked in ((3, "auto", "auto"), ("auto", 1, "auto")):
+        with pytest.raises(UsageError, match="lower it"):
+            resources(*asked)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_raised_outside_the_search_and_kept_inside(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Interrupt().installed() as interrupt:
+        assert not interrupt()
+        with interrupt.deferred():
+            os.kill(os.getpid(), number)
+        assert interrupt()
+        assert interrupt.code == 128 + number
+    assert signal.getsignal(number) == before
+    with Interrupt().installed() as interrupt:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert interrupt.code == 128 + number
+
+
+TWICE = """
+import os, signal
+from automl.search.cluster import Interrupt
+with Interrupt().installed() as interrupt, interrupt.deferred():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here")
+"""
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    ran = subprocess.run([sys.executable, "-c", TWICE], stdout=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (143, "")
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    before, inside = signal.getsignal(signal.SIGINT), []
+
+    def run() -> None:
+        with Interrupt().installed() as interrupt:
+            inside.append((interrupt(), signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert inside == [(False, before)]
