@@ -33,6 +33,7 @@ def check() -> Iterator[tuple[str, bool, str]]:
     )
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    yield _ray()
     folder = os.environ.get("AUTOML_WEIGHTS_DIR")
     if folder:
         yield "weights dir", Path(folder).is_dir(), f"AUTOML_WEIGHTS_DIR={folder}"
@@ -42,3 +43,15 @@ def check() -> Iterator[tuple[str, bool, str]]:
             yield "current folder", True, "is writable"
     except OSError as error:
         yield "current folder", False, f"is not writable: {error.strerror}"
+
+
+def _ray() -> tuple[str, bool, str]:
+    from automl.errors import AutoMLError
+    from automl.search.cluster import cluster, resources
+
+    try:
+        with cluster(None):
+            share, reason = resources("auto", "auto", "auto")
+    except AutoMLError as error:
+        return "ray", False, str(error)
+    return "ray", True, f"starts on this machine; trials at once: {share.concurrency} ({reason})"
