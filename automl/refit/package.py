@@ -1,7 +1,7 @@
 """The model package: a folder that timm loads, with labels, preprocessing, metrics and a model card.
 
 model/
-  config.json        timm's: architecture, classes, preprocessing, label names
+  config.json        timm's: architecture, classes, preprocessing, label names (those not with an MLP head)
   model.safetensors  the whole network; without its head where that is an MLP
   head.safetensors   only with an MLP head: fc1 and fc2
   package.json       labels and the exact preprocessing that `automl predict` applies
