@@ -25,7 +25,8 @@ def study_data(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 @pytest.fixture(scope="session")
 def one_cluster() -> Iterator[Resources]:
-    """Ray on this machine with two CPUs, for all tests of the group "ray"; trials one at a time."""
+    """Ray on this machine with two CPUs, trials one at a time. A worker of xdist has at most one of these, and
+    `make test` keeps the tests of a file on one worker."""
     ray.init(
         address="local", num_cpus=2, num_gpus=0, configure_logging=False, log_to_driver=False, include_dashboard=False
     )

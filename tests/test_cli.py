@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from automl import __version__
 from automl.cli import app, main
 from automl.demo import write_manifest
 from automl.paths import StudyFolder
+from automl.search import cluster
 from automl.search.study import driver_lock
 from tests.images import class_folders
 from tests.small import SPACE, coloured, new_record, small_config
@@ -251,10 +253,12 @@ def test_things_to_look_up(automl: Callable[..., Ran]) -> None:
 def test_the_doctor_says_what_it_found(
     automl: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster, "cluster", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(cluster, "resources", lambda *asked: (cluster.Resources(2, 0.0, 1), "2 CPUs"))
     monkeypatch.setenv("AUTOML_WEIGHTS_DIR", str(tmp_path))
     ran = automl("doctor")
     assert (ran.code, "FAIL" in ran.out) == (0, False)
-    for word in ("packages: torch", "device:", "cores:", "weights dir:", "hub cache:", "current folder: is writable"):
+    for word in ("packages: torch", "device:", "cores:", "ray:", "weights dir:", "hub cache:", "folder: is writable"):
         assert word in ran.out
     monkeypatch.setenv("AUTOML_WEIGHTS_DIR", str(tmp_path / "none"))
     ran = automl("doctor")

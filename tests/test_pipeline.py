@@ -30,10 +30,7 @@ from automl.search.cluster import Resources
 from automl.search.study import load_study
 from tests.small import EFFICIENTNET, RESNET, coloured, random_weights
 
-pytestmark = [
-    pytest.mark.xdist_group("pipeline"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Tune's actors and loggers
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
 
 SPACE = """
 backbones:

@@ -19,11 +19,7 @@ from automl.search.trial import load_dataset
 from tests.faults import Gate, Step, calls, run_script, write_script
 from tests.small import ONE_GROUP, make_driver, small_config
 
-pytestmark = [
-    pytest.mark.xdist_group("ray"),
-    # Tune's own loggers and actors, torn down by its garbage collection
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
 
 GOOD: list[Step] = [["report", 0.5], ["report", 0.6]]
 
