@@ -142,7 +142,8 @@ def resume(
         study.sampler = make_sampler(config.search.seed + len(study.get_trials(deepcopy=False)))  # draws nothing twice
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
         if more_trials is not None:
-            done = len([each for each in study.trials if each.state.is_finished()])
+            finished = [each for each in study.trials if each.state.is_finished()]
+            done = sum(each.user_attrs.get("reason") != "interrupted" for each in finished)  # as the driver counts
             config = _with(config, trials=(config.search.trials or done) + more_trials)
         seconds = more_budget if more_budget is not None else max(0.0, config.search.budget - spent)
         config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
