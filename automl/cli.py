@@ -99,7 +99,7 @@ def plan(
 @app.command()
 def resume(
     run: RUN,
-    budget: Annotated[str | None, typer.Option(help="more time, such as +2h (default: what is left)")] = None,
+    budget: Annotated[str | None, typer.Option(help="+2h: on top of what is left; 2h: instead of it")] = None,
     trials: Annotated[str | None, typer.Option("--trials", help="more trials, such as +10")] = None,
     reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
@@ -118,7 +118,8 @@ def resume(
     log_to(folder.log)
     with signals(folder.root) as interrupt:
         page = pipeline.resume(
-            folder, reports, more_budget=seconds, more_trials=int(more) if more else None, weights_dir=weights_dir,
+            folder, reports, more_budget=seconds, on_top=bool(budget and budget.strip().startswith("+")),
+            more_trials=int(more) if more else None, weights_dir=weights_dir,
             ray_address=ray_address, interrupt=interrupt, progress=Progress(),
         )  # fmt: skip
     close(folder.root, page, interrupt.code, as_json)

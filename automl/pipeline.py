@@ -120,13 +120,15 @@ def resume(
     reports: Path,
     *,
     more_budget: float | None,
+    on_top: bool = False,
     more_trials: int | None,
     weights_dir: Path | None,
     ray_address: str | None,
     interrupt: Interrupt,
     progress: Progress,
 ) -> Path | None:
-    """Go on with the study in `folder`, with what is left of its budget or with `more_budget` seconds.
+    """Go on with the study in `folder`, with what is left of its budget, or with `more_budget` seconds instead (or
+    `on_top` of what is left).
 
     Args:
         weights_dir: Needed only where the weights that the study began with are no longer in their places.
@@ -145,7 +147,8 @@ def resume(
             finished = [each for each in study.trials if each.state.is_finished()]
             done = sum(each.user_attrs.get("reason") != "interrupted" for each in finished)  # as the driver counts
             config = _with(config, trials=(config.search.trials or done) + more_trials)
-        seconds = more_budget if more_budget is not None else max(0.0, config.search.budget - spent)
+        left = max(0.0, config.search.budget - spent)
+        seconds = left if more_budget is None else more_budget + (left if on_top else 0.0)
         config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
         budget = Budget(seconds)
         if seconds <= 0:
@@ -254,7 +257,7 @@ def _search(
     study.set_user_attr("stop_reason", None)
     with interrupt.deferred(), storage_kept(storage_url(folder, config.search.storage)):
         run_search(driver, folder, share, interrupted=interrupt)
-    StudyRecord(study).fail_orphans(max_retries=config.search.max_retries)
+        driver.finish_rest()
     if interrupt():
         driver.stop_reason = "interrupted"
     study.set_user_attr("stop_reason", driver.stop_reason or "budget")

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -167,6 +168,8 @@ class _Tells(_Unremembered, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cause = trial.get_pickled_error() if trial.error_file else None
         text = str(cause).strip().splitlines() if cause is not None else []
+        if isinstance(cause, ray.exceptions.OutOfMemoryError):  # Ray ended the worker before the kernel would
+            self._driver.report(trial.config["number"], {"reason": "out_of_memory", "message": text[0][:500]})
         self._driver.finish(trial.config["number"], error=text[0] if text else "the worker process died")
 
 

@@ -223,7 +223,7 @@ class Driver:
                 reason, message = "crashed", error
         if reason == "interrupted":
             frozen = self.record.study.trials[number]
-            self.record.requeue(running.trial, frozen, max_retries=self._config.search.max_retries)
+            self.record.requeue(running.trial, frozen, max_retries=self._config.search.max_retries, asked=True)
             return
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
@@ -237,6 +237,11 @@ class Driver:
         if self._failures >= self._config.search.max_failures:
             self.stop_reason = "failures"
             logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+
+    def finish_rest(self) -> None:
+        """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
+        for number in list(self._running):
+            self.finish(number)
 
     def incumbent(self) -> optuna.trial.FrozenTrial | None:
         """Return the best COMPLETE trial, or None."""

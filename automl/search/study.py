@@ -208,16 +208,21 @@ class StudyRecord:
             self.requeue(optuna.Trial(self.study, frozen._trial_id), frozen, max_retries=max_retries)
         return [frozen.number for frozen in orphans]
 
-    def requeue(self, trial: optuna.Trial, frozen: optuna.trial.FrozenTrial, *, max_retries: int) -> None:
-        """Tell `trial` as interrupted; its parameters are tried again, from its last checkpoint."""
+    def requeue(
+        self, trial: optuna.Trial, frozen: optuna.trial.FrozenTrial, *, max_retries: int, asked: bool = False
+    ) -> None:
+        """Tell `trial` as interrupted; its parameters are tried again, from its last checkpoint.
+
+        An interruption that a person `asked` for does not count: it says nothing against the trial.
+        """
         attrs = frozen.user_attrs
         retries = int(attrs.get("retries", 0))
         params = planned_params(frozen)
-        if retries < max_retries and params:
+        if (asked or retries < max_retries) and params:
             carried = {
                 "origin": "retry",
                 "planned_as": attrs.get("planned_as", attrs.get("origin", "sampler")),
-                "retries": retries + 1,
+                "retries": retries if asked else retries + 1,
                 "resumes": frozen.number,
                 "root": attrs.get("root", frozen.number),
             }
