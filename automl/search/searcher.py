@@ -19,6 +19,7 @@ from automl.config import SearchConfig
 from automl.paths import StudyFolder, write_atomic
 from automl.search.budget import Budget, CostModel
 from automl.search.scheduler import Rungs, group_of
+from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
 from automl.search.study import Reason, StudyRecord, planned_params
 from automl.space import Space
@@ -27,7 +28,7 @@ __all__ = ["Assignment", "Driver"]
 
 logger = logging.getLogger(__name__)
 
-MAX_SKIPPED = 3  # proposals in a row that no longer fit the time left, until the search is over
+MAX_SKIPPED = 3  # proposals that no longer fit the time left, until the search is over
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,17 @@ class Driver:
             if trial.user_attrs["origin"] == "sampler" and not self._fits(trial.params):
                 self._skipped += 1
                 self.record.finish(trial, "skipped", self._too_long(trial.params))
+                self._enqueue_head_only(trial.params)
                 continue
-            self._skipped = 0
             return self._assign(trial)
         return None
+
+    def _enqueue_head_only(self, params: Mapping[str, Any]) -> None:
+        """Use the last minutes: where the space has it, try what was proposed with only a head, on cached features."""
+        wanted = {**params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
+        head_only = self._space.nearest(wanted)
+        if CostModel.is_head_only(self._space.params(head_only)) and self._fits(head_only):
+            self.record.study.enqueue_trial(head_only, user_attrs={"origin": "sampler"}, skip_if_exists=True)
 
     def _assign(self, trial: optuna.Trial) -> Assignment:
         params = self._space.params(trial.params)
@@ -160,7 +168,7 @@ class Driver:
         resumes = trial.user_attrs.get("resumes")
         if resumes is not None:
             self._hand_over(int(resumes), trial)
-        logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], _short(params))
+        logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], in_words(params))
         return Assignment(trial.number, spec, max(1.0, self._search_left(params)))
 
     def _hand_over(self, old: int, trial: optuna.Trial) -> None:
@@ -288,12 +296,5 @@ class Driver:
         return self._needed(params) <= self._search_left(params)
 
     def _too_long(self, params: Mapping[str, Any]) -> str:
-        short, needed = _short(self._space.params(params)), self._needed(params)
+        short, needed = in_words(self._space.params(params)), self._needed(params)
         return f"{short} needs about {needed:.0f} s, {max(0.0, self._search_left(params)):.0f} s are left"
-
-
-def _short(params: Mapping[str, Any]) -> str:
-    rate = params.get("learning_rate")
-    parts = [params["backbone"], f"freeze_depth {params['freeze_depth']:g}", f"{params['resolution']} px"]
-    parts += [f"learning_rate {rate:.2g}"] if rate else []
-    return ", ".join([*parts, params["augmentation"]])

@@ -1,11 +1,14 @@
-"""The plan in words, for the terminal."""
+"""The plan and trials in words, for the terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from automl.data import Dataset
 from automl.search.plan import Plan
 
-__all__ = ["plan_lines"]
+__all__ = ["in_words", "plan_lines"]
 
 
 def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
@@ -41,3 +44,11 @@ def _minutes(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}:{seconds % 60:02d} min"
     return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
+def in_words(params: Mapping[str, Any]) -> str:
+    """Return a trial's most important parameters in one line."""
+    rate = params.get("learning_rate")
+    parts = [params["backbone"], f"freeze_depth {params['freeze_depth']:g}", f"{params['resolution']} px"]
+    parts += [f"learning_rate {rate:.2g}"] if rate else []
+    return ", ".join([*parts, params["augmentation"]])
