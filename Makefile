@@ -1,4 +1,4 @@
-# make demo   the main job on packaged images and weights (about 12 minutes on two cores after the install)
+# make demo   the main job on packaged images and weights (10 to 13 minutes on two cores after the install)
 # make test   the tests
 # make lint   ruff, mypy --strict, import layers
 # make slow   end-to-end tests of minutes; make browser: the report in Chromium
