@@ -1,6 +1,6 @@
 # docker build --build-arg DEVICE=cuda -t automl .
 # docker build --build-arg DEVICE=cpu --build-arg TORCH_INDEX=<PyTorch's package index for CPU builds> -t automl .
-# docker run --gpus all --shm-size 8g -v "$PWD:/work" automl search /work/images --space overnight-gpu --budget 8h
+# docker run --gpus all --shm-size 8g -v "$PWD:/data" automl search /data/images --space overnight-gpu --budget 8h
 FROM python:3.11-slim
 
 ARG DEVICE=cuda
@@ -24,10 +24,10 @@ RUN cd /opt/automl && \
 COPY automl /opt/automl/automl
 COPY search_spaces /opt/automl/search_spaces
 RUN pip install --no-deps --no-build-isolation /opt/automl && useradd --create-home --uid 1000 automl && \
-    mkdir /work && chown automl:automl /work
+    mkdir /data && chown automl:automl /data
 
 USER automl
-WORKDIR /work
+WORKDIR /data
 HEALTHCHECK --interval=5m --timeout=60s CMD ["automl", "doctor"]
 ENTRYPOINT ["automl"]
 CMD ["--help"]
