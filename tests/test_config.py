@@ -78,6 +78,8 @@ def parameter_values(name: str) -> st.SearchStrategy[Any]:
     if parameter.kind is str or name == "batch_size":
         return values
     ends = st.tuples(one, one).filter(lambda pair: pair[0] < pair[1])
+    if name == "resolution":  # the pixels of every resolution of a range are cached, so it has a step
+        return values | ends.map(lambda pair: Range(low=pair[0], high=pair[1], step=2))
     return values | st.builds(
         lambda pair, log: Range(low=pair[0], high=pair[1], log=log and pair[0] > 0), ends, st.booleans()
     )
