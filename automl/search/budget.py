@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from automl.screening import Cost
+from automl.search.spec import trains_on_embeddings
 from automl.training import RECALIBRATION_IMAGES
 
 __all__ = ["REFIT_MARGIN", "REPORT_SECONDS", "Budget", "CostModel"]
@@ -89,10 +90,5 @@ class CostModel:
 
     @staticmethod
     def is_head_only(params: Mapping[str, Any]) -> bool:
-        """Whether a trial with `params` trains on embeddings (as `TrialSpec.from_embeddings`)."""
-        return (
-            float(params["freeze_depth"]) == 1.0
-            and params["augmentation"] == "none"
-            and not params["mixup"]
-            and not params["cutmix"]
-        )
+        """Whether a trial with `params` trains on embeddings."""
+        return trains_on_embeddings(params)

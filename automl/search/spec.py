@@ -52,7 +52,7 @@ class TrialSpec:
     @property
     def from_embeddings(self) -> bool:
         """Whether features are constants, so that they are computed once and only the head is trained on them."""
-        return self.freeze_depth == 1.0 and self.augmentation == "none" and not self.mixup and not self.cutmix
+        return trains_on_embeddings(asdict(self))
 
     @property
     def identity(self) -> str:
@@ -65,6 +65,12 @@ class TrialSpec:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> TrialSpec:
         return cls(**{**value, "background": tuple(value["background"])})
+
+
+def trains_on_embeddings(params: Mapping[str, Any]) -> bool:
+    """Whether nothing but a head trains, on features that no random augmentation changes."""
+    frozen, plain = float(params["freeze_depth"]) == 1.0, params["augmentation"] == "none"
+    return frozen and plain and not params["mixup"] and not params["cutmix"]
 
 
 def effective_resolution(backbone: Backbone, wanted: int) -> int:
