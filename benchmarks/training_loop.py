@@ -8,9 +8,10 @@ cross-entropy, backward, AdamW. `fine_tune` shuffles and copies uint8 pixels, no
 clips gradients, counts the loss and looks at the clock; its time is the training part of an epoch, which is what it
 reports itself. Both run in turn in one process, and each rate is the median over the rounds (one more warms up).
 
-With `--settings all` the same is repeated in a child process for each choice that this project makes by itself: with
-and without `keep_buffers` (CPU only), in float32 and in bfloat16. Weights and pixels are random: speed does not depend
-on them.
+With `--settings all` the same is repeated in a child process for each choice that this project makes by itself: the C
+library keeps its buffers by the environment of the process, by `keep_buffers`, or not (CPU only), in float32 and in
+bfloat16. The child measures in a second thread, as a Ray worker trains. Weights and pixels are random: speed does not
+depend on them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -33,7 +35,16 @@ from torch import nn
 from torch.nn import functional
 
 from automl import backbones
-from automl.training import Epoch, Normalise, Precision, choose_device, choose_precision, fine_tune, keep_buffers
+from automl.training import (
+    KEPT_BUFFERS,
+    Epoch,
+    Normalise,
+    Precision,
+    choose_device,
+    choose_precision,
+    fine_tune,
+    keep_buffers,
+)
 from automl.training.optim import make_optimizer
 
 CLASSES = 10
@@ -110,10 +121,11 @@ def compare(given: argparse.Namespace, precision: Precision, device: torch.devic
     return {**rates, "ratio": statistics.median(ratios)}
 
 
-def in_child(kept: bool, dtype: str) -> dict[str, float]:
+def in_child(kept: str, dtype: str) -> dict[str, float]:
     """Measure in a fresh process, as the C library's settings hold for the life of one."""
     command = [sys.executable, *sys.argv, "--child", json.dumps([kept, dtype])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = {**os.environ, **(KEPT_BUFFERS if kept == "environment" else {})}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     rates: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return rates
 
@@ -138,28 +150,31 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     if given.child:
         kept, dtype = given.child
-        if kept:
+        if kept == "keep_buffers":
             keep_buffers()
         autocast = torch.bfloat16 if dtype == "bfloat16" else None
-        print(json.dumps(compare(given, Precision(autocast, True, "asked for"), choose_device()[0])))
+        with ThreadPoolExecutor(1) as thread:
+            rates = thread.submit(compare, given, Precision(autocast, True, "asked for"), choose_device()[0]).result()
+        print(json.dumps(rates))
         return
 
     device, _ = choose_device()
-    chosen = (True, choose_precision(device).name)
+    chosen = ("environment", choose_precision(device).name)
     settings = [chosen]
     if given.settings == "all":
-        others = [(kept, dtype) for dtype in ("float32", "bfloat16") for kept in (True, False)]
-        settings += [each for each in others if each != chosen and (each[0] or device.type == "cpu")]
+        ways = ("environment", "keep_buffers", "no") if device.type == "cpu" else ("environment",)
+        others = [(kept, dtype) for dtype in ("float32", "bfloat16") for kept in ways]
+        settings += [each for each in others if each != chosen]
     table = Table(
         title=f"{given.backbone} at {given.resolution} px, batches of {given.batch_size}, {given.images} images"
     )
-    for heading in ("precision", "keep_buffers", "bare loop, images/s", "fine_tune, images/s", "ratio"):
+    for heading in ("precision", "buffers kept", "bare loop, images/s", "fine_tune, images/s", "ratio"):
         table.add_column(heading, justify="right")
     for kept, dtype in settings:
         rates = in_child(kept, dtype)
         note = " (chosen)" if (kept, dtype) == chosen else ""
         numbers = (f"{rates['bare']:,.1f}", f"{rates['fine_tune']:,.1f}", f"{rates['ratio']:.3f}")
-        table.add_row(dtype + note, "yes" if kept else "no", *numbers)
+        table.add_row(dtype + note, kept, *numbers)
     console = Console()
     console.print(table)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"

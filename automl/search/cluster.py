@@ -14,6 +14,7 @@ import ray
 
 from automl.errors import StorageError, UsageError
 from automl.search.trial import prepare_process
+from automl.training import KEPT_BUFFERS
 
 __all__ = ["Interrupt", "Resources", "cluster", "each_task", "resources"]
 
@@ -82,13 +83,15 @@ def cluster(address: str | None) -> Iterator[None]:
         StorageError: The cluster cannot be reached.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
+    os.environ.update(KEPT_BUFFERS)  # inherited by workers on this machine, which start a second sooner than with
+    try:  # a runtime environment, the way to reach those of another's cluster
         with _signals_kept():
             ray.init(
                 address=address or "local",
                 configure_logging=False,
                 log_to_driver=False,
                 include_dashboard=False if address is None else None,
+                runtime_env={"env_vars": KEPT_BUFFERS} if address else None,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StorageError(f"cannot reach the Ray cluster at {address}: {str(error).splitlines()[0]}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from automl.training.augment import contact_sheet, make_policy
 from automl.training.device import (
+    KEPT_BUFFERS,
     Precision,
     choose_device,
     choose_precision,
@@ -15,6 +16,7 @@ from automl.training.evaluate import Normalise, measure, predict_logits, recalib
 from automl.training.fine_tune import RECALIBRATION_IMAGES, Epoch, Outcome, fine_tune
 
 __all__ = [
+    "KEPT_BUFFERS",
     "RECALIBRATION_IMAGES",
     "Epoch",
     "Normalise",

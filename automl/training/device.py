@@ -9,7 +9,15 @@ from typing import NamedTuple
 import psutil
 import torch
 
-__all__ = ["Precision", "choose_device", "choose_precision", "keep_buffers", "peak_memory_mb", "reset_peak_memory"]
+__all__ = [
+    "KEPT_BUFFERS",
+    "Precision",
+    "choose_device",
+    "choose_precision",
+    "keep_buffers",
+    "peak_memory_mb",
+    "reset_peak_memory",
+]
 
 
 class Precision(NamedTuple):
@@ -45,20 +53,30 @@ def choose_precision(device: torch.device) -> Precision:
     return Precision(None, True, "the CPU has no AMX, where float32 is the faster one")
 
 
+KEPT_BUFFERS = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+"""`keep_buffers` as the environment of a new process (mallopt(3)). Ray trains in a thread of a worker whose other
+threads have allocated before, where only this takes full effect: EfficientNet-Lite0 at 224 px trained 27 images a
+second with it, 21 with `keep_buffers` and 18 with neither, on two cores
+(`benchmarks/training_loop.py --settings all`)."""
+
+
 def keep_buffers() -> bool:
     """Make the C library keep freed memory for the next step instead of returning it to the kernel.
 
     A training step on a CPU frees and takes activations of tens of megabytes each; by default glibc maps and unmaps
-    each, and the page faults cost a quarter to a third of the step (`benchmarks/training_loop.py`). Returns whether
-    the C library took the settings (glibc only); call it before the first large allocation.
+    each, and the page faults cost a third of the step. Returns whether the C library took the settings (glibc only);
+    call it before the first large allocation.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # mallopt(3)
-    libc = ctypes.CDLL(None)
-    settings = ((mmap_max, 0), (arena_max, 1), (trim_threshold, 2**31 - 1), (top_pad, 256 * 2**20))
-    taken = [libc.mallopt(name, value) for name, value in settings]
-    return all(taken)
+    mallopt = ctypes.CDLL(None).mallopt
+    names = {"MALLOC_MMAP_MAX_": -4, "MALLOC_ARENA_MAX": -8, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2}
+    return all(mallopt(number, int(KEPT_BUFFERS[name])) for name, number in names.items())
 
 
 def reset_peak_memory(device: torch.device) -> None:
