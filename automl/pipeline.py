@@ -20,22 +20,21 @@ from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.ranking.leaderboard import best_trial
 from automl.reporting import write_report
-from automl.search.budget import Budget, CostModel
+from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
-from automl.search.plan import Plan, default_trials, load_plan, make_plan
+from automl.search.plan import Plan, cost_model, default_trials, load_plan, make_plan
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import wants_balance
-from automl.search.study import (
-    StudyRecord,
+from automl.search.storage import (
     check_storage,
     create_study,
     driver_lock,
     load_study,
-    make_sampler,
     storage_kept,
     storage_url,
 )
+from automl.search.study import StudyRecord, make_sampler
 from automl.space import make_space
 from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
 
@@ -242,12 +241,7 @@ def _search(
         space=space,
         weights=weights,
         defaults=default_trials(made.backbones, space),
-        costs=CostModel(
-            {each.backbone: each.cost for each in made.screened},
-            {each.backbone: each.resolution for each in made.screened},
-            train_images=len(dataset.rows("train")),
-            validation_images=len(dataset.rows("validation")),
-        ),
+        costs=cost_model(made.screened, dataset),
         latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
         budget=budget,
         balanced=balanced,

@@ -44,7 +44,7 @@ def signals(root: Path) -> Iterator[Interrupt]:
 
 def open_study(folder: Any) -> Any:
     from automl.config import load_config
-    from automl.search.study import load_study
+    from automl.search.storage import load_study
 
     return load_study(folder, storage=load_config(folder.resolved).search.storage)
 

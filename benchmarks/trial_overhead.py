@@ -31,7 +31,8 @@ from automl.search.cluster import Interrupt, cluster, resources
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec
-from automl.search.study import StudyRecord, create_study, load_study
+from automl.search.storage import create_study, load_study
+from automl.search.study import StudyRecord
 from automl.space import make_space
 from automl.training import Outcome
 

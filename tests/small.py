@@ -23,7 +23,8 @@ from automl.search.budget import Budget, CostModel
 from automl.search.plan import default_trials
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec, make_spec
-from automl.search.study import StudyRecord, create_study
+from automl.search.storage import create_study
+from automl.search.study import StudyRecord
 from automl.search.trial import load_dataset, variant_of
 from automl.space import make_space
 from tests.images import WHITE, save

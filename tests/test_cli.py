@@ -20,7 +20,7 @@ from automl.cli import app, main
 from automl.demo import write_manifest
 from automl.paths import StudyFolder
 from automl.search import cluster
-from automl.search.study import driver_lock
+from automl.search.storage import driver_lock
 from tests.images import class_folders
 from tests.small import SPACE, coloured, new_record, small_config
 

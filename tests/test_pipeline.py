@@ -27,7 +27,7 @@ from automl.cli import main
 from automl.data import Dataset
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
-from automl.search.study import load_study
+from automl.search.storage import load_study
 from tests.small import EFFICIENTNET, RESNET, coloured, random_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers

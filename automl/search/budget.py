@@ -14,10 +14,10 @@ from automl.screening import Cost
 from automl.search.spec import trains_on_embeddings
 from automl.training import RECALIBRATION_IMAGES
 
-__all__ = ["REFIT_MARGIN", "REPORT_SECONDS", "Budget", "CostModel"]
+__all__ = ["Budget", "CostModel"]
 
 REFIT_MARGIN = 1.15
-REPORT_SECONDS = 5.0  # leaderboard, test evaluation and the package after the refit
+REPORT_SECONDS = 8.0  # Ray's end before the refit, package and report after it
 
 
 class Budget:
@@ -41,7 +41,7 @@ class CostModel:
 
     Args:
         costs: Measured per backbone, at `resolutions` of the same key.
-        train_images, validation_images: Sizes of the splits.
+        train_images, validation_images, test_images: Sizes of the splits.
         recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
     """
 
@@ -49,6 +49,7 @@ class CostModel:
     resolutions: Mapping[str, int]
     train_images: int
     validation_images: int
+    test_images: int = 0
     recalibration_images: int = RECALIBRATION_IMAGES
     ratios: dict[str, list[float]] = field(default_factory=dict)
 
@@ -72,13 +73,16 @@ class CostModel:
         return self.start_seconds(params) + epochs * self.epoch_seconds(params)
 
     def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Predicted seconds of retraining on train + validation, with a margin, until the package is written."""
-        backbone = params["backbone"]
+        """Predicted seconds of retraining on train + validation."""
         images = self.train_images + self.validation_images
         growth = images / max(1, self.train_images)
-        embedding = self.costs[backbone].forward_seconds * images if self.is_head_only(params) else 0.0
-        seconds = self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
-        return seconds * REFIT_MARGIN + REPORT_SECONDS
+        embedding = self.costs[params["backbone"]].forward_seconds * images if self.is_head_only(params) else 0.0
+        return self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
+
+    def refit_reserve(self, params: Mapping[str, Any], epochs: int) -> float:
+        """Seconds to keep for the refit and all that follows it, with a margin for the error of the prediction."""
+        test = self.costs[params["backbone"]].forward_seconds * self.test_images
+        return self.refit_seconds(params, epochs) * REFIT_MARGIN + test + REPORT_SECONDS
 
     def learn(self, params: Mapping[str, Any], epoch_seconds: float) -> None:
         """Correct the prediction for a backbone by what an epoch of a trial really took, evaluation included."""

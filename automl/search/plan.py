@@ -13,10 +13,10 @@ from automl.config import SearchConfig
 from automl.data import Dataset
 from automl.errors import NoTrialFinishedError
 from automl.screening import Candidate, Choice, Cost, shortlist
-from automl.search.budget import REFIT_MARGIN, REPORT_SECONDS, CostModel
+from automl.search.budget import CostModel
 from automl.space import Space
 
-__all__ = ["Plan", "Screened", "default_trials", "load_plan", "make_plan"]
+__all__ = ["Plan", "Screened", "cost_model", "default_trials", "load_plan", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,17 @@ def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any
     return unique
 
 
+def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
+    """Return what trials of the screened backbones cost on `dataset`."""
+    return CostModel(
+        {each.backbone: each.cost for each in screened},
+        {each.backbone: each.resolution for each in screened},
+        train_images=len(dataset.rows("train")),
+        validation_images=len(dataset.rows("validation")),
+        test_images=len(dataset.rows("test")),
+    )
+
+
 def make_plan(
     config: SearchConfig,
     dataset: Dataset,
@@ -133,15 +144,11 @@ def make_plan(
     choices: list[dict[str, Any]],
 ) -> Plan:
     """Shortlist the screened backbones and divide what is left of the budget."""
-    train, validation = len(dataset.rows("train")), len(dataset.rows("validation"))
-    costs = CostModel(
-        {each.backbone: each.cost for each in screened}, {each.backbone: each.resolution for each in screened},
-        train_images=train, validation_images=validation,
-    )  # fmt: skip
+    costs = cost_model(screened, dataset)
     epochs = config.training.epochs
     kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
     seconds: dict[str, dict[str, float]] = {}
-    epoch_seconds = {}
+    epoch_seconds, reserves = {}, {}
     for each in screened:
         sound = space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))
         sound |= {"backbone": each.backbone, "mixup": 0.0, "cutmix": 0.0}
@@ -150,25 +157,20 @@ def make_plan(
         }
         seconds[each.backbone] = {kind: costs.trial_seconds(params, epochs) for kind, params in trials.items()}
         epoch_seconds[each.backbone] = costs.epoch_seconds(trials["everything"])
-    refit_seconds = {
-        each.backbone: seconds[each.backbone]["everything"] * (train + validation) / max(1, train) * REFIT_MARGIN
-        + REPORT_SECONDS
-        for each in screened
-    }
-    search_seconds = seconds_left - min(refit_seconds.values())
+        reserves[each.backbone] = costs.refit_reserve(trials["everything"], epochs)
     decided = shortlist(
         [
             Candidate(each.backbone, each.knn_accuracy, each.linear_accuracy, seconds[each.backbone]["everything"])
             for each in screened
         ],
-        search_seconds=search_seconds,
+        search_seconds=seconds_left - min(reserves.values()),
     )
     kept = [choice.backbone for choice in decided if choice.included]
     first_rung = min(config.search.grace_epochs, epochs)
     tried = [space.params({**each}) for each in default_trials(kept, space)]
-    least = min(costs.trial_seconds(each, first_rung) + costs.refit_seconds(each, epochs) for each in tried)
+    least = min(costs.trial_seconds(each, first_rung) + costs.refit_reserve(each, epochs) for each in tried)
     cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
-    reserve = min(refit_seconds[each] for each in kept)
+    reserve = min(reserves[each] for each in kept)
     warnings = []
     if seconds_left < cheapest_past_head + reserve:
         warnings.append(

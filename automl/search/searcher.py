@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -97,13 +97,13 @@ class Driver:
     def _take_up(self) -> None:
         """Rebuild rungs, costs and what remains of the defaults from the study."""
         tried = []
-        for frozen in self.record.study.get_trials(deepcopy=False):
+        for frozen in self.record.trials():
             params = self._space.params(frozen.params)
             tried.append(planned_params(frozen))
             if "backbone" not in params or frozen.state == TrialState.WAITING:
                 continue
             group = group_of(params["backbone"], float(params["freeze_depth"]))
-            if frozen.user_attrs.get("reason") != "interrupted":  # its retry has the same values
+            if not frozen.user_attrs.get("retried"):  # its retry has the same values
                 for epoch, value in sorted(frozen.intermediate_values.items()):
                     self._rungs.goes_on(frozen.number, group, epoch, value)
             if "epoch_seconds" in frozen.user_attrs and params["backbone"] in self._costs.costs:
@@ -120,7 +120,7 @@ class Driver:
         if self.stop_reason is None and wanted is not None and self._counted() >= wanted:
             self.stop_reason = "trials"
         while self.stop_reason is None:
-            waiting = self.record.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            waiting = self.record.trials(TrialState.WAITING)
             if waiting:
                 if not self._fits(planned_params(waiting[0])):
                     self.stop_reason = "budget"
@@ -130,7 +130,7 @@ class Driver:
                 if not self._fits(params):
                     logger.info("not tried: %s", self._too_long(params))
                     continue
-                self.record.study.enqueue_trial(dict(params), user_attrs={"origin": "default"})
+                self.record.enqueue(params, origin="default")
             elif self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED:
                 self.stop_reason = "budget"
                 continue
@@ -148,7 +148,7 @@ class Driver:
         wanted = {**params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
         head_only = self._space.nearest(wanted)
         if CostModel.is_head_only(self._space.params(head_only)) and self._fits(head_only):
-            self.record.study.enqueue_trial(head_only, user_attrs={"origin": "sampler"}, skip_if_exists=True)
+            self.record.enqueue(head_only, origin="sampler")
 
     def _assign(self, trial: optuna.Trial) -> Assignment:
         params = self._space.params(trial.params)
@@ -161,6 +161,8 @@ class Driver:
             balanced=self._balanced,
             root=root,
         )
+        if trial.user_attrs.get("micro_batch"):
+            spec = replace(spec, micro_batch=trial.user_attrs["micro_batch"])
         trial.set_user_attr("spec", asdict(spec))
         trial.set_user_attr("max_epochs", spec.epochs)
         trial.set_user_attr("latency_ms", self._latency.get((spec.backbone, spec.resolution)))
@@ -172,7 +174,10 @@ class Driver:
         return Assignment(trial.number, spec, max(1.0, self._search_left(params)))
 
     def _hand_over(self, old: int, trial: optuna.Trial) -> None:
-        """Give an interrupted trial's checkpoint and history to the trial that goes on from it."""
+        """Give a trial that is tried again the checkpoint and history of its last attempt that had any."""
+        trials = self.record.trials()
+        while not self._folder.trial(old).checkpoint.exists() and "resumes" in trials[old].user_attrs:
+            old = int(trials[old].user_attrs["resumes"])  # a driver killed in the middle of handing over
         source, target = self._folder.trial(old), self._folder.trial(trial.number)
         if not source.checkpoint.exists() or not source.metrics.exists():
             return
@@ -229,31 +234,48 @@ class Driver:
                 reason, message = "truncated", "stopped at the end of the search budget"
             else:
                 reason, message = "crashed", error
-        if reason == "interrupted":
-            frozen = self.record.study.trials[number]
-            self.record.requeue(running.trial, frozen, max_retries=self._config.search.max_retries, asked=True)
+        if reason == "interrupted":  # by a person, which says nothing against the trial
+            self.record.retry(running.trial, reason, "the search was interrupted", limit=None)
+            return
+        failed = reason in ("crashed", "diverged", "out_of_memory")
+        self._failures = self._failures + 1 if failed else 0
+        if self._failures >= self._config.search.max_failures:
+            self.stop_reason = "failures"
+            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+        if self._retried(running, reason, message):
             return
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
             self._costs.learn(self._space.params(running.trial.params), float(running.facts["epoch_seconds"]))
-        self._failures = self._failures + 1 if reason in ("crashed", "diverged", "out_of_memory") else 0
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         self._folder.trial(number).checkpoint.unlink(missing_ok=True)
-        self.record.study.set_user_attr("spent_seconds", self.spent_before + self._budget.spent())
+        self.record.note(spent_seconds=self.spent_before + self._budget.spent())
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
-        if self._failures >= self._config.search.max_failures:
-            self.stop_reason = "failures"
-            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+
+    def _retried(self, running: _Running, reason: Reason, message: str) -> bool:
+        """Try once more what crashed, and with half as many images at a time what ran out of memory. The worker process
+        of either is not used again."""
+        micro_batch = running.spec.micro_batch or running.spec.batch_size
+        if reason == "crashed":
+            again = self.record.retry(running.trial, reason, message, limit=1)
+        elif reason == "out_of_memory" and micro_batch > 1:
+            again = self.record.retry(running.trial, reason, message, limit=1, micro_batch=(micro_batch + 1) // 2)
+        else:
+            return False
+        if again:
+            logger.warning("trial %d ends: %s: %s; it is tried again", running.trial.number, reason, message)
+        return again
 
     def finish_rest(self) -> None:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
+        self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def incumbent(self) -> optuna.trial.FrozenTrial | None:
         """Return the best COMPLETE trial, or None."""
-        done = self.record.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = self.record.trials(TrialState.COMPLETE)
         if not done:
             return None
         return (max if self._maximize else min)(done, key=lambda each: each.value or 0.0)
@@ -270,9 +292,11 @@ class Driver:
     # Time
 
     def _counted(self) -> int:
-        trials = self.record.study.get_trials(deepcopy=False)
+        trials = self.record.trials()
         return sum(
-            each.state != TrialState.WAITING and each.user_attrs.get("reason") not in ("interrupted", "skipped")
+            each.state != TrialState.WAITING
+            and each.user_attrs.get("reason") not in ("interrupted", "skipped")
+            and not each.user_attrs.get("retried")
             for each in trials
         )
 
@@ -283,7 +307,7 @@ class Driver:
         candidates = [self._space.params(best.params)] if best is not None else []
         if params is not None:
             candidates.append(self._space.params(params))
-        reserve = max((self._costs.refit_seconds(each, epochs) for each in candidates), default=0.0)
+        reserve = max((self._costs.refit_reserve(each, epochs) for each in candidates), default=0.0)
         return self._budget.left() - reserve
 
     def _needed(self, params: Mapping[str, Any]) -> float:

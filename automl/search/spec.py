@@ -56,8 +56,10 @@ class TrialSpec:
 
     @property
     def identity(self) -> str:
-        """Hash of the specification: a checkpoint is resumed only by the run that wrote it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Hash of the specification: a checkpoint is resumed only by the run that wrote it, or one that differs from it
+        in `micro_batch` alone."""
+        shared = {name: value for name, value in asdict(self).items() if name != "micro_batch"}
+        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)

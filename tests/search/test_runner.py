@@ -14,7 +14,8 @@ from automl.paths import StudyFolder
 from automl.search.cluster import Resources
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
-from automl.search.study import StudyRecord, load_study
+from automl.search.storage import load_study
+from automl.search.study import StudyRecord
 from automl.search.trial import load_dataset
 from tests.faults import Gate, Step, calls, run_script, write_script
 from tests.small import ONE_GROUP, make_driver, small_config
@@ -43,32 +44,37 @@ def test_every_end_of_a_trial_is_told_and_the_search_goes_on(scripted: StudyFold
     script: dict[str, list[Step]] = {
         "*": GOOD,
         "0": [["report", 0.4], ["exit", 7]],
-        "1": [["report", 0.4], ["oom"]],
-        "2": [["report", 0.4], ["report", "nan"], ["exit", 7]],
-        "3": [["report", 0.4], ["diverge"]],
+        "1": [["report", 0.4], ["exit", 7]],
+        "2": [["report", 0.4], ["oom"]],
+        "3": [["report", 0.4], ["oom"]],
+        "4": [["report", 0.4], ["report", "nan"], ["exit", 7]],
+        "5": [["report", 0.4], ["diverge"]],
     }
     driver = search(scripted, one_cluster, script, trials=7, max_failures=10)
     assert driver.stop_reason == "trials"
     assert told(scripted) == [
-        ("FAIL", "crashed"), ("PRUNED", "out_of_memory"), ("PRUNED", "diverged"), ("PRUNED", "diverged"),
+        ("FAIL", "crashed"), ("FAIL", "crashed"), ("FAIL", "out_of_memory"), ("PRUNED", "out_of_memory"),
+        ("PRUNED", "diverged"), ("PRUNED", "diverged"),
         ("COMPLETE", "complete"), ("COMPLETE", "complete"), ("COMPLETE", "complete"),
     ]  # fmt: skip
     trials = load_study(scripted).get_trials()
-    assert [trial.value for trial in trials] == [None, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6]
-    assert [trial.user_attrs["origin"] for trial in trials] == ["default"] * 6 + ["sampler"]
+    assert [trial.value for trial in trials] == [None, None, None, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6]
+    origins = ["default", "retry", "default", "retry", *["default"] * 4, "sampler"]
+    assert [trial.user_attrs["origin"] for trial in trials] == origins
     assert trials[0].user_attrs["message"]
-    assert "CUDA out of memory" in trials[1].user_attrs["message"]
-    assert "CUDA out of memory" in scripted.trial(1).log.read_text()
-    assert trials[4].intermediate_values == {1: 0.5, 2: 0.6}
-    assert trials[4].user_attrs["epochs"] == 2
+    assert "CUDA out of memory" in trials[2].user_attrs["message"]
+    assert "CUDA out of memory" in scripted.trial(2).log.read_text()
+    assert trials[3].user_attrs["spec"]["micro_batch"] == 8
+    assert trials[6].intermediate_values == {1: 0.5, 2: 0.6}
+    assert trials[6].user_attrs["epochs"] == 2
 
     asked = calls(scripted)
     dataset = load_dataset(scripted)
     assert [each["seed"] for each in asked.values()] == [trial.user_attrs["spec"]["seed"] for trial in trials]
-    assert asked[6]["rows"] == [dataset.rows("train").tolist(), dataset.rows("validation").tolist()]
+    assert asked[8]["rows"] == [dataset.rows("train").tolist(), dataset.rows("validation").tolist()]
     processes = [each["pid"] for each in asked.values()]
-    assert len({os.getpid(), *processes[:3]}) == 4  # a fresh one after a death and after an error
-    assert processes[2:] == processes[2:3] * 5  # and the same one as long as it is sound
+    assert len({os.getpid(), *processes[:5]}) == 6  # a fresh one after a death and after an error
+    assert processes[4:] == processes[4:5] * 5  # and the same one as long as it is sound
 
 
 def test_a_pruned_trial_is_stopped_at_its_report_and_its_worker_is_used_again(
@@ -92,7 +98,7 @@ def test_failures_in_a_row_end_the_search_and_are_told(
     with caplog.at_level("ERROR", logger="automl"):
         driver = search(scripted, one_cluster, {"*": [["raise", "no such device"]]}, trials=50, max_failures=3)
     assert driver.stop_reason == "failures"
-    assert told(scripted) == [("FAIL", "crashed")] * 3
+    assert told(scripted) == [("FAIL", "crashed")] * 3 + [("WAITING", "")]
     assert "no such device" in caplog.text
 
 

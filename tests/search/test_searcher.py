@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
 from automl.search.searcher import Assignment, Driver
-from automl.search.study import StudyRecord, load_study
+from automl.search.storage import load_study
+from automl.search.study import StudyRecord
 from tests.small import EFFICIENTNET, ONE_GROUP, RESNET, SPACE, epoch, make_driver, new_record, small_config
 
 DEFAULTS = [
@@ -164,6 +165,7 @@ def test_the_number_of_trials_is_what_was_asked_for_and_interrupted_ones_do_not_
     driver = make_driver(folder, config)
     run(driver, [0.5])
     run(driver, [], reason="crashed")
+    run(driver, [], reason="crashed")  # the same once more; now it counts
     start(driver)
     again = make_driver(folder, config, reopened(folder))
     run(again, [0.5])
@@ -171,7 +173,7 @@ def test_the_number_of_trials_is_what_was_asked_for_and_interrupted_ones_do_not_
     assert again.next() is None
     assert again.stop_reason == "trials"
     reasons = [reason for _, reason in told(again)]
-    assert sorted(reasons) == ["complete", "complete", "complete", "crashed", "interrupted"]
+    assert sorted(reasons) == ["complete", "complete", "complete", "crashed", "crashed", "interrupted"]
 
 
 def test_running_trials_count_too(folder: StudyFolder) -> None:
@@ -278,10 +280,42 @@ def test_what_an_end_without_a_reason_means(folder: StudyFolder) -> None:
     driver.finish(died, error="the worker process died")
     signals.append(True)
     driver.finish(stopped)
-    assert told(driver) == [("COMPLETE", "truncated"), ("FAIL", "crashed"), ("FAIL", "interrupted"), ("WAITING", "")]
+    assert told(driver) == [
+        ("COMPLETE", "truncated"), ("FAIL", "crashed"), ("FAIL", "interrupted"), ("WAITING", ""), ("WAITING", "")
+    ]  # fmt: skip
     assert driver.record.study.get_trials()[died].user_attrs["message"] == "the worker process died"
     assert driver.next() is None
     assert driver.stop_reason == "interrupted"
+
+
+def test_what_runs_out_of_memory_is_tried_once_more_with_half_as_many_images_at_a_time(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config())
+    first = start(driver)
+    driver.report(first.number, {"reason": "out_of_memory", "message": "CUDA out of memory"})
+    driver.finish(first.number, error="RuntimeError")
+    second = start(driver)
+    assert (first.spec.micro_batch, second.spec.micro_batch, second.spec.batch_size) == (None, 8, 16)
+    assert second.spec.identity == first.spec.identity  # of its checkpoint
+    driver.report(second.number, {"reason": "out_of_memory", "message": "CUDA out of memory"})
+    driver.finish(second.number, error="RuntimeError")
+    assert told(driver) == [("FAIL", "out_of_memory"), ("PRUNED", "out_of_memory")]
+    assert start(driver).spec.micro_batch is None
+
+
+def test_a_checkpoint_is_found_although_a_driver_was_killed_while_handing_it_over(folder: StudyFolder) -> None:
+    config = small_config()
+    driver = make_driver(folder, config)
+    first = start(driver).number
+    trial = folder.trial(first)
+    trial.root.mkdir(parents=True)
+    trial.checkpoint.write_bytes(b"weights")
+    trial.metrics.write_text(json.dumps({"epoch": 1, "accuracy": 0.5}) + "\n")
+    record = reopened(folder)
+    record.ask(driver._space.distributions)  # killed before it moved the checkpoint
+    again = make_driver(folder, config, reopened(folder))
+    second = start(again).number
+    assert folder.trial(second).checkpoint.read_bytes() == b"weights"
+    assert again.record.study.get_trials()[second].intermediate_values == {1: 0.5}
 
 
 def test_finishing_twice_tells_once(folder: StudyFolder) -> None:
@@ -323,7 +357,7 @@ def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, cl
     for _ in range(3):
         assignment = start(driver)
         params = driver._space.params(driver.record.study.trials[assignment.number].params)
-        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.refit_seconds(params, 4))
+        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.refit_reserve(params, 4))
 
 
 def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock) -> None:
@@ -339,7 +373,7 @@ def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock)
     best = driver.incumbent()
     assert best is not None
     assert best.number == number
-    reserve = 4 * driver.refit_epoch_seconds(best)
+    reserve = driver._costs.refit_reserve(driver._space.params(best.params), 4)
     assert driver._search_left(None) == pytest.approx(before - reserve)
     assert reserve > 50
 

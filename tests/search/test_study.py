@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 
 from automl.errors import StorageError, UsageError
 from automl.paths import StudyFolder
-from automl.search.study import StudyRecord, create_study, driver_lock, load_study
+from automl.search.storage import create_study, driver_lock, load_study
+from automl.search.study import StudyRecord
 from tests.small import new_record, small_config
 
 DISTRIBUTIONS = {"x": FloatDistribution(0, 1), "kind": CategoricalDistribution(["a", "b"])}
@@ -105,12 +106,13 @@ def test_orphans_are_failed_and_tried_again_with_what_they_were(record: StudyRec
     assert retry.number == waiting.number
     assert retry.params == orphan.params
     attrs = retry.user_attrs
-    assert (attrs["origin"], attrs["planned_as"], attrs["retries"]) == ("retry", "sampler", 1)
+    assert (attrs["origin"], attrs["planned_as"], attrs["retries"]) == ("retry", "sampler", {"interrupted": 1})
     assert (attrs["resumes"], attrs["root"]) == (orphan.number, orphan.number)
     assert record.fail_orphans(max_retries=2) == [retry.number]
     again = record.ask(DISTRIBUTIONS)
     attrs = again.user_attrs
-    assert (attrs["retries"], attrs["resumes"], attrs["root"]) == (2, retry.number, orphan.number)
+    assert failed.user_attrs["retried"]
+    assert (attrs["retries"], attrs["resumes"], attrs["root"]) == ({"interrupted": 2}, retry.number, orphan.number)
 
 
 def test_retries_end(record: StudyRecord) -> None:
@@ -136,6 +138,34 @@ def test_an_orphan_of_a_driver_killed_while_asking_is_retried_whole(record: Stud
     assert retry.user_attrs["planned_as"] == "default"
 
 
+def test_a_driver_killed_between_enqueueing_a_retry_and_telling_its_trial_enqueues_no_second(
+    record: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = record.ask(DISTRIBUTIONS)
+    with monkeypatch.context() as patched:
+        patched.setattr(StudyRecord, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            record.retry(orphan, "interrupted", "", limit=2)
+    assert [trial.state for trial in record.study.get_trials()] == [TrialState.RUNNING, TrialState.WAITING]
+    assert record.fail_orphans(max_retries=2) == [orphan.number]
+    assert [trial.state for trial in record.study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_reasons_have_limits_of_their_own(record: StudyRecord) -> None:
+    trial = record.ask(DISTRIBUTIONS)
+    assert record.retry(trial, "crashed", "it broke", limit=1)
+    trial = record.ask(DISTRIBUTIONS)
+    assert record.retry(trial, "out_of_memory", "full", limit=1, micro_batch=8)
+    trial = record.ask(DISTRIBUTIONS)
+    assert record.retry(trial, "interrupted", "by a person", limit=None)
+    trial = record.ask(DISTRIBUTIONS)
+    assert trial.user_attrs["retries"] == {"crashed": 1, "out_of_memory": 1}
+    assert (trial.user_attrs["micro_batch"], trial.user_attrs["root"]) == (8, 0)
+    assert not record.retry(trial, "crashed", "it broke again", limit=1)
+    assert record.finish(trial, "crashed", "it broke again") == TrialState.FAIL
+    assert [each.user_attrs.get("retried", False) for each in record.study.get_trials()] == [True, True, True, False]
+
+
 def test_an_orphan_that_was_asked_nothing_is_not_retried(record: StudyRecord) -> None:
     record.study.ask()
     assert record.fail_orphans(max_retries=2) == [0]
@@ -146,7 +176,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from automl.paths import StudyFolder
-from automl.search.study import driver_lock
+from automl.search.storage import driver_lock
 with driver_lock(StudyFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()

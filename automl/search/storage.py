@@ -1,0 +1,207 @@
+"""Where the study lives: opening its database, holding it for one driver, outliving a database server that is away."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import optuna
+from filelock import FileLock, Timeout
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from automl.errors import StorageError, UsageError
+from automl.paths import StudyFolder, write_atomic
+
+__all__ = [
+    "check_storage",
+    "create_study",
+    "driver_lock",
+    "load_study",
+    "patient",
+    "storage_kept",
+    "storage_url",
+]
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 300.0  # how long a database server may be away in the middle of a search
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def storage_url(folder: StudyFolder, storage: str | None) -> str:
+    """Return the URL of the study's storage: `storage`, or SQLite in the study folder."""
+    return storage or f"sqlite:///{folder.database.resolve()}"
+
+
+@contextmanager
+def driver_lock(folder: StudyFolder) -> Iterator[None]:
+    """Hold the study for this process.
+
+    Raises:
+        StorageError: Another driver holds it; the message names its host and process.
+    """
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            holder = json.loads(folder.driver.read_text())
+            who = f"process {holder['pid']} on {holder['host']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        raise StorageError(f"study {folder.root} is in use by {who}; wait for it or stop it first") from None
+    try:
+        write_atomic(folder.driver, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        yield
+    finally:
+        lock.release()
+
+
+def check_storage(storage: str | None) -> None:
+    """Reach `storage` before anything costs time; the study folder's own needs no look.
+
+    Raises:
+        StorageError: It cannot be reached.
+    """
+    if storage is not None:
+        with _reaching(storage):
+            _open(storage)
+
+
+def create_study(
+    folder: StudyFolder,
+    *,
+    storage: str | None,
+    direction: Literal["minimize", "maximize"],
+    sampler: optuna.samplers.BaseSampler,
+) -> optuna.Study:
+    """Create the study, in WAL mode where it is SQLite, so that readers never block the driver.
+
+    Raises:
+        UsageError: It exists already.
+        StorageError: The storage cannot be reached.
+    """
+    url = storage_url(folder, storage)
+    with _reaching(url):
+        parts = make_url(url)
+        if parts.get_backend_name() == "sqlite" and parts.database:
+            with closing(sqlite3.connect(parts.database)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        try:
+            return optuna.create_study(storage=_open(url), study_name=folder.name, direction=direction, sampler=sampler)
+        except optuna.exceptions.DuplicatedStudyError:
+            raise UsageError(
+                f"study {folder.name} exists already; go on with: automl resume {folder.root} (or choose another --out)"
+            ) from None
+
+
+def load_study(
+    folder: StudyFolder, *, storage: str | None = None, sampler: optuna.samplers.BaseSampler | None = None
+) -> optuna.Study:
+    """Open an existing study.
+
+    Raises:
+        UsageError: There is none in `folder`.
+        StorageError: The storage cannot be reached.
+    """
+    url = storage_url(folder, storage)
+    if storage is None and not folder.database.exists():
+        raise UsageError(
+            f"no study in {folder.root}: expected {folder.database.name} there; start one with automl search"
+        )
+    with _reaching(url):
+        try:
+            return optuna.load_study(storage=_open(url), study_name=folder.name, sampler=sampler)
+        except KeyError:
+            raise UsageError(f"no study named {folder.name} in {_shown(url)}; start one with automl search") from None
+
+
+@contextmanager
+def storage_kept(url: str) -> Iterator[None]:
+    """Turn the loss of the storage in the middle of a search into a StorageError."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise StorageError(f"lost study storage {_shown(url)}: {first}; go on with automl resume") from error
+
+
+def patient(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Call `function` again when the connection to the database broke off, for `PATIENCE_SECONDS`.
+
+    It must do no harm twice: the connection may have broken after the database took the change.
+    """
+
+    @functools.wraps(function)
+    def repeated(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        return _retrying(_broke_off)(function, *arguments, **options)
+
+    return repeated
+
+
+def _retrying(condition: Callable[[BaseException], bool]) -> Retrying:
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 3:  # shorter ones nobody need know of
+            logger.warning("the study's database is away; waiting up to %.0f s for it", PATIENCE_SECONDS)
+
+    return Retrying(
+        retry=retry_if_exception(condition), stop=stop_after_delay(PATIENCE_SECONDS),
+        wait=wait_exponential(multiplier=0.1, max=5), before_sleep=tell, reraise=True,
+    )  # fmt: skip
+
+
+def _broke_off(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    return isinstance(cause, DBAPIError) and cause.connection_invalidated
+
+
+def _open(url: str) -> optuna.storages.RDBStorage:
+    """Open the storage at `url`; a server that is not there now is an error, one that goes away later is waited for.
+
+    SQLite commits without waiting for the disk at each (it is in WAL mode): the study outlives the death of any
+    process, and a power cut costs at most its last moments.
+    """
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    if make_url(url).get_backend_name() == "sqlite":
+
+        @event.listens_for(storage.engine, "connect")
+        def configure(connection: sqlite3.Connection, record: object) -> None:
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA busy_timeout=60000")
+
+    else:
+
+        @event.listens_for(storage.engine, "do_connect")
+        def connect(dialect: Any, record: object, arguments: Any, parameters: Any) -> Any:
+            away = dialect.loaded_dbapi.OperationalError
+            return _retrying(lambda error: isinstance(error, away))(dialect.connect, *arguments, **parameters)
+
+    storage.engine.dispose()  # what is connected already is not so configured
+    return storage
+
+
+def _shown(url: str) -> str:
+    """The URL without user and password."""
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
+
+
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StorageError(f"cannot reach study storage {_shown(url)}: {first}") from error
