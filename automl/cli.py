@@ -101,11 +101,14 @@ def resume(
     run: RUN,
     budget: Annotated[str | None, typer.Option(help="+2h: on top of what is left; 2h: instead of it")] = None,
     trials: Annotated[str | None, typer.Option("--trials", help="more trials, such as +10")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="go on in this wider space: more backbones, more choices")
+    ] = None,
     reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Go on with a study that was interrupted, or extend one that is done."""
-    from automl import pipeline
-    from automl.config import parse_duration
+    from automl import resuming
+    from automl.config import find_space, load_config, parse_duration
 
     try:
         seconds = parse_duration(budget) if budget is not None else None
@@ -117,10 +120,11 @@ def resume(
     folder = _study(run)
     log_to(folder.log)
     with signals(folder.root) as interrupt:
-        page = pipeline.resume(
+        page = resuming.resume(
             folder, reports, more_budget=seconds, on_top=bool(budget and budget.strip().startswith("+")),
-            more_trials=int(more) if more else None, weights_dir=weights_dir,
-            ray_address=ray_address, interrupt=interrupt, progress=Progress(),
+            more_trials=int(more) if more else None, wider=load_config(find_space(space)) if space else None,
+            weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt, progress=Progress(),
+            show_plan=show_plan,
         )  # fmt: skip
     close(folder.root, page, interrupt.code, as_json)
 
@@ -129,6 +133,16 @@ def resume(
 def leaderboard(run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table) -> None:
     """Print the leaderboard of a study; also while it runs."""
     print_board(_study(run).root, style.value)
+
+
+@app.command()
+def status(run: RUN, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Show how a search stands: running trials, the best so far, time left."""
+    from automl.ranking.status import look, status_lines
+
+    folder = _study(run)
+    found = look(folder, open_study(folder))
+    print(found.to_json() if as_json else "\n".join(status_lines(found)))
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """The main job from end to end, for the command line and the service alike.
 
-search   audit → decode once → screening → plan → trials → refit → report
-resume   the same, from whatever the study already has
+audit → decode once → screening → plan → trials → refit → report
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from automl import __version__
-from automl.config import RunConfig, SearchConfig, dump_config, load_config
+from automl.config import SearchConfig, dump_config, load_config
 from automl.data import Dataset
 from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
@@ -22,7 +21,7 @@ from automl.ranking.leaderboard import best_trial
 from automl.reporting import write_report
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
-from automl.search.plan import Plan, cost_model, default_trials, load_plan, make_plan
+from automl.search.plan import Plan, cost_model, default_trials, make_plan
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import wants_balance
@@ -41,7 +40,7 @@ from automl.stages import Progress, audit, decode_once, locate_weights, refit_be
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["plan", "refit_trial", "resume", "search"]
+__all__ = ["finish", "plan", "refit_trial", "resolved", "run_trials", "search", "train_counts"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ def search(
                 config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency
             )
             balanced, balance_reason = wants_balance(
-                config.training.class_weights, config.search.metric, _train_counts(dataset)
+                config.training.class_weights, config.search.metric, train_counts(dataset)
             )
             screened = screen(config, folder, space, weights, share, progress)
             made = make_plan(
@@ -105,75 +104,13 @@ def search(
             study.set_user_attr("weights", weights)
             study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
             write_atomic(folder.resolved, dump_config(config))  # last: its presence says that there is a study
-            driver = _search(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
-        return _finish(config, folder, reports, study, driver, budget, interrupt)
+            driver = run_trials(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
+        return finish(config, folder, reports, study, driver, budget, interrupt)
 
 
 def plan(config: SearchConfig, folder: StudyFolder, **options: Any) -> None:
     """Audit, screen and plan, without searching. Options as `search`."""
     search(config, folder, Path("reports"), plan_only=True, **options)
-
-
-def resume(
-    folder: StudyFolder,
-    reports: Path,
-    *,
-    more_budget: float | None,
-    on_top: bool = False,
-    more_trials: int | None,
-    weights_dir: Path | None,
-    ray_address: str | None,
-    interrupt: Interrupt,
-    progress: Progress,
-) -> Path | None:
-    """Go on with the study in `folder`, with what is left of its budget, or with `more_budget` seconds instead (or
-    `on_top` of what is left).
-
-    Args:
-        weights_dir: Needed only where the weights that the study began with are no longer in their places.
-
-    Raises:
-        UsageError: There is no study, or its data have changed.
-        StorageError: Another driver holds it, or the storage cannot be reached.
-    """
-    config = _resolved(folder)
-    make_folder(reports)
-    with driver_lock(folder):
-        study = load_study(folder, storage=config.search.storage)
-        study.sampler = make_sampler(config.search.seed + len(study.get_trials(deepcopy=False)))  # draws nothing twice
-        spent = float(study.user_attrs.get("spent_seconds", 0.0))
-        if more_trials is not None:
-            finished = [each for each in study.trials if each.state.is_finished()]
-            done = sum(each.user_attrs.get("reason") != "interrupted" for each in finished)  # as the driver counts
-            config = _with(config, trials=(config.search.trials or done) + more_trials)
-        left = max(0.0, config.search.budget - spent)
-        seconds = left if more_budget is None else more_budget + (left if on_top else 0.0)
-        config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
-        budget = Budget(seconds)
-        if seconds <= 0:
-            logger.warning("the budget of this study is spent, so no new trial starts; give it more with --budget +1h")
-        record = StudyRecord(study)
-        orphans = record.fail_orphans(max_retries=config.search.max_retries)
-        if orphans:
-            logger.info("interrupted trials enqueued again: %s", ", ".join(map(str, orphans)))
-        dataset = Dataset.load(folder.manifest, folder.audit)
-        if dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
-            raise UsageError(
-                f"the data of {folder.root} have changed since the study began; start a new study with --out"
-            )
-        weights = dict(study.user_attrs.get("weights", {}))
-        if weights_dir is not None or not weights or not all(map(_is_there, weights.values())):
-            weights = locate_weights(config, weights_dir)
-        write_atomic(folder.resolved, dump_config(config))
-        study.set_user_attr("budget_seconds", config.search.budget)
-        made = load_plan(folder.plan)
-        space = make_space([each.name for each in config.backbones], config.params)
-        decode_once(config, folder, dataset, space, progress)
-        with cluster(ray_address):
-            share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
-            balanced, _ = wants_balance(config.training.class_weights, config.search.metric, _train_counts(dataset))
-            driver = _search(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
-        return _finish(config, folder, reports, study, driver, budget, interrupt)
 
 
 def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[str, Any]:
@@ -183,7 +120,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
         UsageError: There is no such trial, or it never finished an epoch.
         NoTrialFinishedError: No trial of the study has finished.
     """
-    config = _resolved(folder)
+    config = resolved(folder)
     with driver_lock(folder):
         study = load_study(folder, storage=config.search.storage)
         trial = best_trial(study) if number is None else _numbered(study, number)
@@ -219,7 +156,7 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
     return study
 
 
-def _search(
+def run_trials(
     config: SearchConfig,
     folder: StudyFolder,
     study: optuna.Study,
@@ -247,8 +184,10 @@ def _search(
         balanced=balanced,
         interrupted=interrupt,
         spent_before=before,
+        memory_share=share.gpus or 1 / share.concurrency,
     )
     study.set_user_attr("stop_reason", None)
+    study.set_user_attr("spent_before", before)
     with interrupt.deferred(), storage_kept(storage_url(folder, config.search.storage)):
         run_search(driver, folder, share, interrupted=interrupt)
         driver.finish_rest()
@@ -259,7 +198,7 @@ def _search(
     return driver
 
 
-def _finish(
+def finish(
     config: SearchConfig,
     folder: StudyFolder,
     reports: Path,
@@ -289,16 +228,12 @@ def _finish(
     return write_report(folder, reports, study)
 
 
-def _resolved(folder: StudyFolder) -> SearchConfig:
+def resolved(folder: StudyFolder) -> SearchConfig:
     if not folder.resolved.exists():
         raise UsageError(
             f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
         )
     return load_config(folder.resolved)
-
-
-def _is_there(weights: str) -> bool:
-    return weights == "none" or Path(weights).exists()
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
@@ -310,12 +245,7 @@ def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
     return trials[number]
 
 
-def _with(config: SearchConfig, **changes: Any) -> SearchConfig:
-    search = RunConfig.model_validate({**config.search.model_dump(), **changes})
-    return config.model_copy(update={"search": search})
-
-
-def _train_counts(dataset: Dataset) -> dict[str, int]:
+def train_counts(dataset: Dataset) -> dict[str, int]:
     return {label: counts["train"] for label, counts in dataset.audit.counts.items()}
 
 

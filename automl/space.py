@@ -6,6 +6,7 @@ parameters would force Optuna's samplers to split their history into groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,19 @@ class Space:
     distributions: dict[str, BaseDistribution]
     constants: dict[str, Any]
 
+    @property
+    def points(self) -> int | None:
+        """How many different trials the space holds; None if a hyperparameter is continuous."""
+        if any(isinstance(each, FloatDistribution) and each.step is None for each in self.distributions.values()):
+            return None
+        return math.prod(len(self.choices(name)) for name in self.distributions)
+
     def params(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
         """Return every hyperparameter of a trial: constants, overlaid with what was sampled."""
         return {**self.constants, **sampled}
 
     def choices(self, name: str) -> list[Any]:
-        """Return every value that `name` can take; of a range of floats, its two ends."""
+        """Return every value that `name` can take; of a continuous range, its two ends."""
         distribution = self.distributions.get(name)
         if distribution is None:
             return [self.constants[name]]
@@ -43,7 +51,10 @@ class Space:
         if isinstance(distribution, IntDistribution):
             return list(range(distribution.low, distribution.high + 1, distribution.step))
         assert isinstance(distribution, FloatDistribution)
-        return [distribution.low, distribution.high]
+        if distribution.step is None:
+            return [distribution.low, distribution.high]
+        steps = round((distribution.high - distribution.low) / distribution.step)
+        return [distribution.low + index * distribution.step for index in range(steps + 1)]
 
     def nearest(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Return a point of the space as close as it can be to `wanted`; what `wanted` omits takes the middle of its

@@ -6,6 +6,7 @@ default and command-line option filled in, so `automl search --space runs/NAME/r
 
 from __future__ import annotations
 
+from automl.config.extend import extended
 from automl.config.models import (
     METRICS,
     BackboneChoice,
@@ -32,6 +33,7 @@ __all__ = [
     "SearchConfig",
     "TrainingConfig",
     "dump_config",
+    "extended",
     "find_space",
     "load_config",
     "parse_config",

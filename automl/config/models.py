@@ -126,6 +126,13 @@ class RunConfig(_Strict):
     cpus_per_trial: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     max_retries: int = Field(2, ge=0)
+    patience: int | None = Field(
+        None, ge=1, description="stop as converged after this many trials without a better one; null: never"
+    )
+    hang_after: Duration | Literal["auto"] = Field(
+        "auto", union_mode="left_to_right", description="a trial that reports nothing for this long is ended and tried "
+        "once more; auto: two minutes and ten times what its next epoch should take"
+    )  # fmt: skip
     max_failures: int = Field(5, ge=1, description="stop after this many failures in a row")
     storage: str | None = Field(None, description="RDB URL of the Optuna storage; default: SQLite in the study folder")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from torch import nn
 from torch.nn import functional
 
 from automl.backbones import freeze, set_train_mode
+from automl.screening.memory import available_mb, largest_batch, step_memory_mb
 from automl.training import Precision, peak_memory_mb, reset_peak_memory
 
 __all__ = ["Cost", "latency_ms", "measure_cost"]
 
 PROBED_DEPTHS = (0.0, 0.5)
+_BY_DEPTH = ("step_seconds", "fixed_mb", "image_mb")
 STEPS = 5  # the fastest counts: whatever else the machine does only slows a step down
 
 
@@ -27,8 +30,11 @@ class Cost:
     """What was measured for one backbone at one resolution.
 
     forward_seconds: per image, in evaluation mode.
-    step_seconds: per image of a training step, by freeze depth, with the batch size measured at.
+    step_seconds: per image of a training step, by freeze depth.
     latency_ms: median of one image.
+    fixed_mb, image_mb: memory of a training step (the first whatever the batch, the second for each of its images), by
+        freeze depth.
+    available_mb: memory that there was on the device.
     """
 
     forward_seconds: float
@@ -38,15 +44,32 @@ class Cost:
     peak_memory_mb: float
     parameters: int
     device: str = ""
+    fixed_mb: dict[float, float] = field(default_factory=dict)
+    image_mb: dict[float, float] = field(default_factory=dict)
+    available_mb: float = 0.0
+
+    def largest_batch(self, depth: float, *, pixels: float, share: float) -> int | None:
+        """Return how many images of a training step fit into `share` of the memory; None if it was not measured.
+
+        Args:
+            pixels: Pixels of an image over those of the images measured.
+        """
+        if not self.image_mb:
+            return None
+        fixed, image = self._at(self.fixed_mb, depth), self._at(self.image_mb, depth)
+        return largest_batch(fixed, image * pixels, self.available_mb * share)
+
+    @staticmethod
+    def _at(known: dict[float, float], depth: float) -> float:
+        depths = sorted(known)
+        return float(np.interp(depth, depths, [known[each] for each in depths]))
 
     def training_seconds_per_image(self, depth: float) -> float:
         """Seconds per image and epoch of training at `depth`, linear between the depths measured.
 
         At depth 1 only the head trains, on top of one forward pass.
         """
-        known = {**self.step_seconds, 1.0: self.forward_seconds}
-        depths = sorted(known)
-        return float(np.interp(depth, depths, [known[each] for each in depths]))
+        return self._at({**self.step_seconds, 1.0: self.forward_seconds}, depth)
 
     def epoch_seconds(self, depth: float, train_images: int, evaluated_images: int) -> float:
         """Seconds of one epoch: training plus evaluation of `evaluated_images`."""
@@ -54,12 +77,14 @@ class Cost:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON value; depths become strings."""
-        return {**asdict(self), "step_seconds": {str(key): value for key, value in self.step_seconds.items()}}
+        plain = asdict(self)
+        return plain | {name: {str(depth): value for depth, value in plain[name].items()} for name in _BY_DEPTH}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Cost:
         """Inverse of `to_dict`."""
-        return cls(**{**value, "step_seconds": {float(key): each for key, each in value["step_seconds"].items()}})
+        by_depth = {name: {float(key): each for key, each in value.get(name, {}).items()} for name in _BY_DEPTH}
+        return cls(**(value | by_depth))
 
 
 def measure_cost(
@@ -72,44 +97,73 @@ def measure_cost(
     start_seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
-    """Take a few real training steps of `model` at the probed freeze depths and time them.
+    """Take a few real training steps of `model` at the probed freeze depths: how long they take, how much memory.
 
-    The model's weights are moved by these steps: build a fresh one afterwards.
+    Steps are timed with `batch_size` images, or with as many as fit. The model's weights are moved by these steps:
+    build a fresh one afterwards.
     """
     reset_peak_memory(device)
+    available = available_mb(device)
     latency = latency_ms(model, resolution=resolution, device=device, precision=precision, clock=clock)
-    images = torch.randn(batch_size, 3, resolution, resolution, device=device)
     if precision.channels_last:
         model.to(memory_format=torch.channels_last)
-        images = images.contiguous(memory_format=torch.channels_last)
-    forward_seconds = _forward_seconds(model, images, device=device, precision=precision, clock=clock)
-    step_seconds: dict[float, float] = {}
+    format = torch.channels_last if precision.channels_last else torch.contiguous_format
+
+    def images(count: int) -> torch.Tensor:
+        return torch.randn(count, 3, resolution, resolution, device=device).contiguous(memory_format=format)
+
+    fixed: dict[float, float] = {}
+    per_image: dict[float, float] = {}
+    seconds: dict[float, float] = {}
     for depth in PROBED_DEPTHS:
-        freeze(model, depth)
-        set_train_mode(model)
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        updater = torch.optim.AdamW(parameters, lr=1e-6)
-        times = []
-        for _ in range(1 + STEPS):
-            started = clock()
-            with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
-                logits = model(images)
-                loss = functional.cross_entropy(logits, torch.zeros(batch_size, dtype=torch.long, device=device))
-            loss.backward()
-            updater.step()
-            updater.zero_grad()
-            _wait(device)
-            times.append(clock() - started)
-        step_seconds[depth] = min(times[1:]) / batch_size
+        step = _training_step(model, depth, images, precision=precision, device=device)
+        fixed[depth], per_image[depth] = step_memory_mb(step, model, device)
+        size = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
+        step(size)
+        seconds[depth] = min(_timed(partial(step, size), device, clock) for _ in range(STEPS)) / size
+    batch = images(size)
     return Cost(
-        forward_seconds=forward_seconds,
-        step_seconds=step_seconds,
+        forward_seconds=_forward_seconds(model, batch, device=device, precision=precision, clock=clock),
+        step_seconds=seconds,
         start_seconds=start_seconds,
         latency_ms=latency,
         peak_memory_mb=peak_memory_mb(device),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        fixed_mb=fixed,
+        image_mb=per_image,
+        available_mb=available,
     )
+
+
+def _training_step(
+    model: nn.Module, depth: float, images: Callable[[int], torch.Tensor], *, precision: Precision, device: torch.device
+) -> Callable[[int], None]:
+    """Return a function that takes one training step of `model`, frozen to `depth`, with so many images."""
+    freeze(model, depth)
+    set_train_mode(model)
+    updater = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-6)
+    kept: dict[int, torch.Tensor] = {}
+
+    def step(count: int) -> None:
+        if count not in kept:
+            kept.clear()
+            kept[count] = images(count)
+        with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
+            loss = functional.cross_entropy(model(kept[count]), torch.zeros(count, dtype=torch.long, device=device))
+        loss.backward()
+        updater.step()
+        updater.zero_grad()
+
+    return step
+
+
+def _timed(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+    _wait(device)
+    started = clock()
+    call()
+    _wait(device)
+    return clock() - started
 
 
 @torch.inference_mode()
@@ -125,15 +179,12 @@ def latency_ms(
     """Median milliseconds of one image through `model`, after three warm-up passes."""
     model.eval()
     image = torch.randn(1, 3, resolution, resolution, device=device)
-    times = []
-    for _ in range(repeats + 3):
-        _wait(device)
-        started = clock()
+
+    def forward() -> None:
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
             model(image)
-        _wait(device)
-        times.append(1000 * (clock() - started))
-    return statistics.median(times[3:])
+
+    return 1000 * statistics.median([_timed(forward, device, clock) for _ in range(repeats + 3)][3:])
 
 
 @torch.inference_mode()
@@ -147,14 +198,12 @@ def _forward_seconds(
 ) -> float:
     """Seconds per image of a forward pass, the faster of two after one to warm up."""
     model.eval()
-    times = []
-    for _ in range(3):
-        started = clock()
+
+    def forward() -> None:
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
             model(images)
-        _wait(device)
-        times.append(clock() - started)
-    return min(times[1:]) / len(images)
+
+    return min([_timed(forward, device, clock) for _ in range(3)][1:]) / len(images)
 
 
 def _wait(device: torch.device) -> None:

@@ -65,6 +65,22 @@ class CostModel:
         ratios = self.ratios.get(backbone, [])
         return seconds * (sum(ratios) / len(ratios) if ratios else 1.0)
 
+    def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
+        """Return how many images of a batch pass through the model at a time so that a training step fits into `share`
+        of the memory, and why (None and no reason: all of them; 0: not a single one fits)."""
+        cost, batch, resolution = self.costs[params["backbone"]], int(params["batch_size"]), int(params["resolution"])
+        if self.is_head_only(params):
+            return None, ""
+        pixels = (resolution / self.resolutions[params["backbone"]]) ** 2
+        fits = cost.largest_batch(float(params["freeze_depth"]), pixels=pixels, share=share)
+        if fits is None or fits >= batch:
+            return None, ""
+        there = f"{fits} images of {resolution} px fit into {share * cost.available_mb:,.0f} MB of memory"
+        if not fits:
+            return 0, there
+        passes = -(-batch // fits)
+        return -(-batch // passes), f"{there}: batches of {batch} in {passes} passes"
+
     def start_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds from the start of a trial to its first step."""
         return self.costs[params["backbone"]].start_seconds + 1.0

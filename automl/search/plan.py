@@ -142,8 +142,13 @@ def make_plan(
     seconds_left: float,
     seconds_spent: float,
     choices: list[dict[str, Any]],
+    keep: Sequence[str] = (),
 ) -> Plan:
-    """Shortlist the screened backbones and divide what is left of the budget."""
+    """Shortlist the screened backbones and divide what is left of the budget.
+
+    Args:
+        keep: Backbones that the study has trials of; they stay, in this order, before all others.
+    """
     costs = cost_model(screened, dataset)
     epochs = config.training.epochs
     kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
@@ -165,6 +170,9 @@ def make_plan(
         ],
         search_seconds=seconds_left - min(reserves.values()),
     )
+    decided = [
+        Choice(each.backbone, True, "in the study already") if each.backbone in keep else each for each in decided
+    ]
     kept = [choice.backbone for choice in decided if choice.included]
     first_rung = min(config.search.grace_epochs, epochs)
     tried = [space.params({**each}) for each in default_trials(kept, space)]

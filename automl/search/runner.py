@@ -6,10 +6,11 @@ Ray executes and is never asked to remember: its own checkpoints are written to 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from automl.paths import StudyFolder
+from automl.paths import StudyFolder, make_folder
 from automl.search.cluster import Resources
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec
@@ -78,15 +79,16 @@ def _trial_on_worker(config: dict[str, Any], *, root: str, threads: int, run: Ca
     trial = folder.trial(config["number"])
     try:
         dataset = load_dataset(folder)
-        outcome = run(
-            TrialSpec.from_dict(config["spec"]),
-            folder,
-            trial,
-            train_rows=dataset.rows("train"),
-            validation_rows=dataset.rows("validation"),
-            time_limit=config["time_limit"],
-            report=tune.report,
-        )
+        with _watched(trial.log, config["hang_after"]) as report:
+            outcome = run(
+                TrialSpec.from_dict(config["spec"]),
+                folder,
+                trial,
+                train_rows=dataset.rows("train"),
+                validation_rows=dataset.rows("validation"),
+                time_limit=config["time_limit"],
+                report=report,
+            )
     except Exception as error:
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         with contextlib.suppress(OSError):
@@ -94,6 +96,26 @@ def _trial_on_worker(config: dict[str, Any], *, root: str, threads: int, run: Ca
         tune.report({"reason": "out_of_memory" if _is_out_of_memory(error) else "crashed", "message": message[:500]})
         raise  # the process is not used again
     tune.report({"reason": outcome.reason})
+
+
+@contextlib.contextmanager
+def _watched(log: Path, seconds: float) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield tune.report; when it is not called for `seconds`, end this process, its stacks written to `log`."""
+    make_folder(log.parent)
+    with open(log, "w") as file:
+
+        def report(facts: dict[str, Any]) -> None:
+            faulthandler.cancel_dump_traceback_later()  # the driver may take its time
+            tune.report(facts)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield report
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            if not log.stat().st_size:
+                log.unlink()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -124,6 +146,7 @@ class _Asks(_Unremembered, Searcher):
             "number": assignment.number,
             "spec": asdict(assignment.spec),
             "time_limit": assignment.time_limit,
+            "hang_after": assignment.hang_after,
         }
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:

@@ -5,7 +5,6 @@ One study, one driver, one order of questions: interrupted trials first, then th
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,28 +15,20 @@ import optuna
 from optuna.trial import TrialState
 
 from automl.config import SearchConfig
-from automl.paths import StudyFolder, write_atomic
+from automl.paths import StudyFolder
+from automl.search.assignment import Assignment, cause_of_death, hand_over
 from automl.search.budget import Budget, CostModel
 from automl.search.scheduler import Rungs, group_of
 from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
-from automl.search.study import Reason, StudyRecord, planned_params
+from automl.search.study import Reason, StudyRecord, counts, planned_params
 from automl.space import Space
 
-__all__ = ["Assignment", "Driver"]
+__all__ = ["Driver"]
 
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 3  # proposals that no longer fit the time left, until the search is over
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is asked to do: the trial's number, its specification, and seconds until it must stop."""
-
-    number: int
-    spec: TrialSpec
-    time_limit: float
 
 
 @dataclass
@@ -55,6 +46,7 @@ class Driver:
     Args:
         defaults: Parameters tried before anything is sampled, in order.
         latency: Milliseconds of one image by backbone and resolution, as the screening measured.
+        memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
         interrupted: Asked before every decision; once True nothing new starts.
         spent_before: Seconds that earlier runs of this study took.
     """
@@ -74,13 +66,14 @@ class Driver:
         balanced: bool,
         interrupted: Callable[[], bool],
         spent_before: float = 0.0,
+        memory_share: float = 1.0,
     ) -> None:
         self.record = record
         self.spent_before = spent_before
         self.stop_reason: str | None = None
         self._folder, self._config, self._space, self._weights = folder, config, space, weights
         self._costs, self._latency, self._budget, self._balanced = costs, latency, budget, balanced
-        self._interrupted = interrupted
+        self._interrupted, self._memory_share = interrupted, memory_share
         self._maximize = record.study.direction == optuna.study.StudyDirection.MAXIMIZE
         self._rungs = Rungs(
             grace_epochs=config.search.grace_epochs,
@@ -119,6 +112,8 @@ class Driver:
         wanted = self._config.search.trials
         if self.stop_reason is None and wanted is not None and self._counted() >= wanted:
             self.stop_reason = "trials"
+        if self.stop_reason is None and self._converged():
+            self.stop_reason = "converged"
         while self.stop_reason is None:
             waiting = self.record.trials(TrialState.WAITING)
             if waiting:
@@ -140,7 +135,9 @@ class Driver:
                 self.record.finish(trial, "skipped", self._too_long(trial.params))
                 self._enqueue_head_only(trial.params)
                 continue
-            return self._assign(trial)
+            assignment = self._assign(trial)
+            if assignment is not None:
+                return assignment
         return None
 
     def _enqueue_head_only(self, params: Mapping[str, Any]) -> None:
@@ -150,7 +147,8 @@ class Driver:
         if CostModel.is_head_only(self._space.params(head_only)) and self._fits(head_only):
             self.record.enqueue(head_only, origin="sampler")
 
-    def _assign(self, trial: optuna.Trial) -> Assignment:
+    def _assign(self, trial: optuna.Trial) -> Assignment | None:
+        """Return what a worker is to do for `trial`, or tell its end if not one image of it fits into memory."""
         params = self._space.params(trial.params)
         root = int(trial.user_attrs.get("root", trial.number))
         spec = make_spec(
@@ -161,35 +159,31 @@ class Driver:
             balanced=self._balanced,
             root=root,
         )
-        if trial.user_attrs.get("micro_batch"):
-            spec = replace(spec, micro_batch=trial.user_attrs["micro_batch"])
+        fits, why = self._costs.micro_batch(asdict(spec), share=self._memory_share)
+        if fits == 0:
+            self.record.finish(trial, "out_of_memory", f"not started: {why}")
+            logger.warning("trial %d is not started: %s: %s", trial.number, in_words(params), why)
+            return None
+        smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
+        spec = replace(spec, micro_batch=min(smaller, default=None))
+        if fits:
+            trial.set_user_attr("micro_batch_reason", why)
         trial.set_user_attr("spec", asdict(spec))
         trial.set_user_attr("max_epochs", spec.epochs)
         trial.set_user_attr("latency_ms", self._latency.get((spec.backbone, spec.resolution)))
         self._running[trial.number] = _Running(trial, spec)
         resumes = trial.user_attrs.get("resumes")
         if resumes is not None:
-            self._hand_over(int(resumes), trial)
+            hand_over(self.record, self._folder, int(resumes), trial, metric=self._config.search.metric)
         logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], in_words(params))
-        return Assignment(trial.number, spec, max(1.0, self._search_left(params)))
+        return Assignment(trial.number, spec, max(1.0, self._search_left(params)), self._hang_after(params))
 
-    def _hand_over(self, old: int, trial: optuna.Trial) -> None:
-        """Give a trial that is tried again the checkpoint and history of its last attempt that had any."""
-        trials = self.record.trials()
-        while not self._folder.trial(old).checkpoint.exists() and "resumes" in trials[old].user_attrs:
-            old = int(trials[old].user_attrs["resumes"])  # a driver killed in the middle of handing over
-        source, target = self._folder.trial(old), self._folder.trial(trial.number)
-        if not source.checkpoint.exists() or not source.metrics.exists():
-            return
-        target.root.mkdir(parents=True, exist_ok=True)
-        for before, after in ((source.metrics, target.metrics), (source.validation_logits, target.validation_logits)):
-            if before.exists():
-                write_atomic(after, before.read_bytes())
-        source.checkpoint.replace(target.checkpoint)
-        for line in target.metrics.read_text().splitlines():
-            epoch = json.loads(line)
-            trial.report(epoch[self._config.search.metric], epoch["epoch"])
-            trial.set_user_attr("epochs", epoch["epoch"])
+    def _hang_after(self, params: Mapping[str, Any]) -> float:
+        """Seconds of silence after which a trial is taken to hang."""
+        limit = self._config.search.hang_after
+        if limit != "auto":
+            return float(limit)
+        return 120.0 + 10 * (self._costs.start_seconds(params) + self._costs.epoch_seconds(params))
 
     # What becomes of it
 
@@ -233,7 +227,7 @@ class Driver:
             elif error is None:
                 reason, message = "truncated", "stopped at the end of the search budget"
             else:
-                reason, message = "crashed", error
+                reason, message = "crashed", cause_of_death(self._folder.trial(number)) or error
         if reason == "interrupted":  # by a person, which says nothing against the trial
             self.record.retry(running.trial, reason, "the search was interrupted", limit=None)
             return
@@ -289,16 +283,21 @@ class Driver:
         epochs = self._config.training.epochs
         return self._costs.refit_seconds(self._space.params(trial.params), epochs) / epochs
 
+    def _converged(self) -> bool:
+        """Whether every point of a finite space was tried, or the last `patience` trials did not beat the incumbent."""
+        trials = [each for each in self.record.trials() if each.state.is_finished() and counts(each)]
+        points = self._space.points
+        if points is not None and len({tuple(sorted(each.params.items())) for each in trials}) >= points:
+            return not self.record.trials(TrialState.RUNNING, TrialState.WAITING)
+        patience, best = self._config.search.patience, self.incumbent()
+        if patience is None or best is None or self._defaults or self.record.trials(TrialState.WAITING):
+            return False
+        return sum(each.number > best.number for each in trials) >= patience
+
     # Time
 
     def _counted(self) -> int:
-        trials = self.record.trials()
-        return sum(
-            each.state != TrialState.WAITING
-            and each.user_attrs.get("reason") not in ("interrupted", "skipped")
-            and not each.user_attrs.get("retried")
-            for each in trials
-        )
+        return sum(each.state != TrialState.WAITING and counts(each) for each in self.record.trials())
 
     def _search_left(self, params: Mapping[str, Any] | None) -> float:
         """Seconds until the search must end so that the incumbent, or `params`, can still be refitted."""

@@ -8,24 +8,33 @@ import logging
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import optuna
+import psutil
 from filelock import FileLock, Timeout
-from sqlalchemy import event
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.storages._rdb.models import TrialModel, TrialParamModel
+from sqlalchemy import event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from automl.errors import StorageError, UsageError
+from automl.errors import OutputError, StorageError, UsageError
 from automl.paths import StudyFolder, write_atomic
+from automl.space import Space
 
 __all__ = [
+    "DriverProcess",
     "check_storage",
     "create_study",
     "driver_lock",
+    "driver_of",
+    "extend_choices",
     "load_study",
     "patient",
     "storage_kept",
@@ -45,27 +54,47 @@ def storage_url(folder: StudyFolder, storage: str | None) -> str:
     return storage or f"sqlite:///{folder.database.resolve()}"
 
 
+class DriverProcess(NamedTuple):
+    """Who drives a study: process and host, and since when (seconds since 1970)."""
+
+    pid: int
+    host: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def driver_of(folder: StudyFolder) -> DriverProcess | None:
+    """Return who drives the study now, or None. On another host a driver that was killed is still named."""
+    try:
+        found = DriverProcess(**json.loads(folder.driver.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return None if found.host == socket.gethostname() and not psutil.pid_exists(found.pid) else found
+
+
 @contextmanager
 def driver_lock(folder: StudyFolder) -> Iterator[None]:
     """Hold the study for this process.
 
     Raises:
         StorageError: Another driver holds it; the message names its host and process.
+        OutputError: The folder cannot be written.
     """
     lock = FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        try:
-            holder = json.loads(folder.driver.read_text())
-            who = f"process {holder['pid']} on {holder['host']}"
-        except (OSError, ValueError, KeyError):
-            who = "another process"
+        who = driver_of(folder) or "another process"
         raise StorageError(f"study {folder.root} is in use by {who}; wait for it or stop it first") from None
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder.lock}: {error.strerror or error}") from error
     try:
-        write_atomic(folder.driver, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        write_atomic(folder.driver, json.dumps(DriverProcess(os.getpid(), socket.gethostname(), time.time())._asdict()))
         yield
     finally:
+        folder.driver.unlink(missing_ok=True)
         lock.release()
 
 
@@ -126,6 +155,41 @@ def load_study(
             return optuna.load_study(storage=_open(url), study_name=folder.name, sampler=sampler)
         except KeyError:
             raise UsageError(f"no study named {folder.name} in {_shown(url)}; start one with automl search") from None
+
+
+def extend_choices(study: optuna.Study, old: Space, new: Space) -> None:
+    """Let the trials of `study`, made in `old`, be trials in `new`, whose lists of choices have grown at their ends.
+
+    Optuna stores a choice by its place in the list and refuses a list that has changed, so the lists that were stored
+    with the trials are replaced, in one transaction. What was constant in `old` is added to every trial.
+
+    The study must be loaded anew afterwards.
+    """
+    storage = study._storage
+    if isinstance(storage, optuna.storages._CachedStorage):
+        storage = storage._backend
+    assert isinstance(storage, optuna.storages.RDBStorage)
+    grown = {
+        name: each
+        for name, each in new.distributions.items()
+        if isinstance(each, CategoricalDistribution) and old.distributions.get(name) != each
+    }
+    with Session(storage.engine) as session, session.begin():
+        ids = session.scalars(select(TrialModel.trial_id).where(TrialModel.study_id == study._study_id)).all()
+        for name, distribution in grown.items():
+            described = distribution_to_json(distribution)
+            stored = session.scalars(
+                select(TrialParamModel).where(TrialParamModel.trial_id.in_(ids), TrialParamModel.param_name == name)
+            ).all()
+            for row in stored:
+                row.distribution_json = described
+            if name not in old.constants:
+                continue
+            value = distribution.to_internal_repr(old.constants[name])
+            session.add_all(
+                TrialParamModel(trial_id=each, param_name=name, param_value=value, distribution_json=described)
+                for each in set(ids) - {row.trial_id for row in stored}
+            )
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.storage import patient
 
-__all__ = ["Reason", "StudyRecord", "make_sampler", "planned_params"]
+__all__ = ["Reason", "StudyRecord", "counts", "make_sampler", "planned_params"]
 
 Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted", "skipped"]
 
@@ -52,6 +52,12 @@ def planned_params(frozen: FrozenTrial) -> dict[str, Any]:
     """Return what `frozen` was or will be asked to try: also of a trial that waits, or whose driver was killed while
     its params were being written one after the other."""
     return {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether `trial` is one of those that were asked for, and not a first attempt or a proposal left aside."""
+    attrs = trial.user_attrs
+    return attrs.get("reason") not in ("interrupted", "skipped") and not attrs.get("retried")
 
 
 class StudyRecord:

@@ -66,7 +66,7 @@ def test_only_so_many_images_are_passed_for_recalibration() -> None:
     assert costs.epoch_seconds(EVERYTHING) == pytest.approx(4000 * 0.04 + (1000 + RECALIBRATION_IMAGES) * 0.01)
 
 
-def test_the_refit_trains_on_validation_too_with_a_margin() -> None:
+def test_the_refit_trains_on_validation_too() -> None:
     costs = cost_model(small_config(), 0.04, images=100)
     assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(2 + 4 * 5.25 * 1.25)
     # for a head the embedding of all 125 images comes on top

@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
-from automl.search.searcher import Assignment, Driver
+from automl.search.assignment import Assignment
+from automl.search.searcher import Driver
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
 from tests.small import EFFICIENTNET, ONE_GROUP, RESNET, SPACE, epoch, make_driver, new_record, small_config

@@ -1,0 +1,140 @@
+"""How a search stands: who drives it, what runs, what is best so far, and how much of its budget is left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from automl.paths import StudyFolder
+from automl.ranking import words
+from automl.ranking.leaderboard import build
+from automl.search.show import in_words
+from automl.search.storage import driver_of
+from automl.search.study import counts
+
+__all__ = ["Running", "Status", "look", "status_lines"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running trial: epochs done (0 before the first) of how many, the metric after the last, seconds so far."""
+
+    trial: int
+    what: str
+    epoch: int
+    max_epochs: int
+    score: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study at one moment. `driver` is None when nobody drives it; `best` is None before the first finished trial.
+
+    `trials` counts by Optuna's state; `gpus` is one line per GPU of this machine, as nvidia-smi has it.
+    """
+
+    study: str
+    metric: str
+    driver: str | None
+    stop_reason: str | None
+    budget_seconds: float
+    spent_seconds: float
+    trials: dict[str, int]
+    trials_per_hour: float | None
+    running: list[Running]
+    best: dict[str, Any] | None
+    gpus: list[str]
+
+    @property
+    def left_seconds(self) -> float:
+        return max(0.0, self.budget_seconds - self.spent_seconds)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema_version": 1, **asdict(self), "left_seconds": self.left_seconds}, indent=1)
+
+
+def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] = time.time) -> Status:
+    """Read how `study` stands. Takes no lock and writes nothing."""
+    driver, attrs = driver_of(folder), study.user_attrs
+    board = build(folder, study=study)
+    trials = study.get_trials(deepcopy=False)
+    spent = float(attrs.get("spent_seconds", 0.0))
+    if driver is not None:
+        spent = max(spent, float(attrs.get("spent_before", 0.0)) + now() - driver.since)
+    done = [each for each in trials if each.state.is_finished() and counts(each)]
+    stages = attrs.get("stage_seconds", {})
+    searched = spent - sum(stages.get(stage, 0.0) for stage in ("audit", "screening", "refit"))
+    best = board.best
+    return Status(
+        study=str(folder.root),
+        metric=board.metric,
+        driver=str(driver) if driver is not None else None,
+        stop_reason=board.stop_reason,
+        budget_seconds=float(attrs.get("budget_seconds", 0.0)),
+        spent_seconds=round(spent, 1),
+        trials=dict(board.counts),
+        trials_per_hour=round(3600 * len(done) / searched, 1) if done and searched > 0 else None,
+        running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING],
+        best=None
+        if best is None
+        else {"trial": best.trial, "score": best.score, "ci95": best.ci95, "what": in_words({**best.spec})},
+        gpus=_gpus() if driver is not None else [],
+    )
+
+
+def _running(trial: FrozenTrial, now: float) -> Running:
+    attrs, last = trial.user_attrs, trial.last_step
+    return Running(
+        trial=trial.number,
+        what=in_words(attrs["spec"]) if "spec" in attrs else "",
+        epoch=last or 0,
+        max_epochs=int(attrs.get("max_epochs", 0)),
+        score=None if last is None else trial.intermediate_values[last],
+        seconds=round(now - trial.datetime_start.timestamp(), 1) if trial.datetime_start else 0.0,
+    )
+
+
+def _gpus() -> list[str]:
+    """Ask nvidia-smi, where there is one: no process of ours may take a CUDA context for this."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = "--query-gpu=index,name,utilization.gpu,memory.used,memory.total"
+    try:
+        done = subprocess.run([program, query, "--format=csv,noheader"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def status_lines(status: Status) -> list[str]:
+    """Return what `automl status` prints."""
+    state = (
+        f"driven by {status.driver}" if status.driver else f"not running (stopped by {status.stop_reason or 'kill'})"
+    )
+    spent, left = words.duration(status.spent_seconds), words.duration(status.left_seconds)
+    names = ", ".join(f"{count} {name.lower()}" for name, count in status.trials.items() if count)
+    pace = f"; {status.trials_per_hour:g} an hour" if status.trials_per_hour else ""
+    lines = [
+        f"Study    {status.study}: {state}",
+        f"Budget   {spent} of {words.duration(status.budget_seconds)} spent, {left} left, refit included",
+        f"Trials   {names or 'none yet'}{pace}",
+    ]
+    for each in status.running:
+        score = "" if each.score is None else f", {status.metric} {words.number(status.metric, each.score)}"
+        of = f"epoch {each.epoch} of {each.max_epochs}{score}, {words.duration(each.seconds)}"
+        lines.append(f"Running  trial {each.trial}: {of}: {each.what}")
+    if status.best is not None:
+        score = words.number(status.metric, status.best["score"])
+        bounds = words.bounds(status.metric, status.best["ci95"])
+        lines.append(f"Best     trial {status.best['trial']}: {score} ({bounds}): {status.best['what']}")
+    return lines + [f"GPU      {line}" for line in status.gpus]

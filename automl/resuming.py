@@ -1,0 +1,136 @@
+"""Going on with a study: after an interruption, with more time or trials, or in a wider space.
+
+The study says what was done. Everything else is found in its folder, checked, and rebuilt where it is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from automl.config import RunConfig, SearchConfig, dump_config, extended
+from automl.data import Dataset
+from automl.errors import UsageError
+from automl.paths import StudyFolder, make_folder, write_atomic
+from automl.pipeline import finish, resolved, run_trials, train_counts
+from automl.search.budget import Budget
+from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.plan import Plan, load_plan, make_plan
+from automl.search.spec import wants_balance
+from automl.search.storage import driver_lock, extend_choices, load_study
+from automl.search.study import StudyRecord, counts, make_sampler
+from automl.space import Space, make_space
+from automl.stages import Progress, decode_once, locate_weights, screen, with_full_names
+
+__all__ = ["resume"]
+
+logger = logging.getLogger(__name__)
+
+
+def resume(
+    folder: StudyFolder,
+    reports: Path,
+    *,
+    more_budget: float | None,
+    on_top: bool = False,
+    more_trials: int | None,
+    wider: SearchConfig | None = None,
+    weights_dir: Path | None,
+    ray_address: str | None,
+    interrupt: Interrupt,
+    progress: Progress,
+    show_plan: Callable[[Plan, Dataset], None],
+) -> Path | None:
+    """Go on with the study in `folder`, with what is left of its budget, or with `more_budget` seconds instead (or
+    `on_top` of what is left).
+
+    Args:
+        wider: A space with more backbones or choices than the study's, to go on in.
+        weights_dir: Needed only where the weights that the study began with are no longer in their places.
+
+    Raises:
+        UsageError: There is no study, or its data have changed.
+        ConfigError: The wider space does not hold the study's.
+        StorageError: Another driver holds it, or the storage cannot be reached.
+    """
+    config = resolved(folder)
+    make_folder(reports)
+    with driver_lock(folder):
+        study = load_study(folder, storage=config.search.storage)
+        study.sampler = make_sampler(config.search.seed + len(study.get_trials(deepcopy=False)))  # draws nothing twice
+        spent = float(study.user_attrs.get("spent_seconds", 0.0))
+        if more_trials is not None:
+            done = sum(each.state.is_finished() and counts(each) for each in study.get_trials(deepcopy=False))
+            config = _with(config, trials=(config.search.trials or done) + more_trials)
+        left = max(0.0, config.search.budget - spent)
+        seconds = left if more_budget is None else more_budget + (left if on_top else 0.0)
+        config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
+        budget = Budget(seconds)
+        if seconds <= 0:
+            logger.warning("the budget of this study is spent, so no new trial starts; give it more with --budget +1h")
+        orphans = StudyRecord(study).fail_orphans(max_retries=config.search.max_retries)
+        if orphans:
+            logger.info("interrupted trials enqueued again: %s", ", ".join(map(str, orphans)))
+        dataset = Dataset.load(folder.manifest, folder.audit)
+        if dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
+            raise UsageError(
+                f"the data of {folder.root} have changed since the study began; start a new study with --out"
+            )
+        made = load_plan(folder.plan)
+        old_space = make_space(made.backbones, config.params)
+        if wider is not None:
+            config = extended(config, with_full_names(wider))
+        weights = dict(study.user_attrs.get("weights", {}))
+        if weights_dir is not None or wider is not None or not weights or not all(map(_is_there, weights.values())):
+            weights = locate_weights(config, weights_dir)
+        space = make_space([each.name for each in config.backbones], config.params)
+        decode_once(config, folder, dataset, space, progress)
+        with cluster(ray_address):
+            share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
+            if wider is not None:
+                made = _widened(made, config, folder, dataset, space, weights, share, budget, progress)
+                show_plan(made, dataset)
+                extend_choices(study, old_space, make_space(made.backbones, config.params))
+                write_atomic(folder.plan, made.to_json())
+                study = load_study(folder, storage=config.search.storage, sampler=study.sampler)
+                study.set_user_attr("weights", weights)
+            write_atomic(folder.resolved, dump_config(config))
+            study.set_user_attr("budget_seconds", config.search.budget)
+            balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
+            driver = run_trials(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
+        return finish(config, folder, reports, study, driver, budget, interrupt)
+
+
+def _widened(
+    made: Plan,
+    config: SearchConfig,
+    folder: StudyFolder,
+    dataset: Dataset,
+    space: Space,
+    weights: Mapping[str, str],
+    share: Resources,
+    budget: Budget,
+    progress: Progress,
+) -> Plan:
+    """Screen the backbones that the plan does not know, and plan again with what the study tries already kept."""
+    known = {each.backbone for each in made.screened}
+    added = [each for each in config.backbones if each.name not in known]
+    new = config.model_copy(update={"backbones": added})
+    screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
+    if added:
+        screened += screen(new, folder, space, weights, share, progress)
+    return make_plan(
+        config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
+        choices=made.choices, keep=made.backbones,
+    )  # fmt: skip
+
+
+def _is_there(weights: str) -> bool:
+    return weights == "none" or Path(weights).exists()
+
+
+def _with(config: SearchConfig, **changes: Any) -> SearchConfig:
+    search = RunConfig.model_validate({**config.search.model_dump(), **changes})
+    return config.model_copy(update={"search": search})

@@ -1,0 +1,64 @@
+"""Memory of a training step: what does not depend on the batch, what each image adds, and how many images fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+__all__ = ["available_mb", "largest_batch", "step_memory_mb"]
+
+MEGABYTE = 2**20
+HEADROOM = 0.9  # of what is available; the rest is for fragments and for what grows after the first steps
+PROCESS_MB = 1000.0  # Python, torch and Ray in a worker on a CPU
+
+
+def available_mb(device: torch.device) -> float:
+    """Memory that a training process can have on `device` now: free plus what this process holds already."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return (free + torch.cuda.memory_reserved(device)) / MEGABYTE
+    return float(psutil.virtual_memory().available) / MEGABYTE
+
+
+def step_memory_mb(
+    step: Callable[[int], None], model: nn.Module, device: torch.device, batches: tuple[int, int] = (2, 4)
+) -> tuple[float, float]:
+    """Return (fixed, per image) MB of the training step ``step(images)``, from steps with two sizes of batch.
+
+    On a CUDA device the allocator's peak is read. On a CPU, whose allocator does not say, it is counted: the tensors
+    that the forward pass keeps for the backward pass, and parameters, gradients and the two moments of AdamW.
+    """
+    peaks = [_peak_mb(step, images, model, device) for images in batches]
+    image = max(0.0, (peaks[1] - peaks[0]) / (batches[1] - batches[0]))
+    return max(0.0, peaks[1] - image * batches[1]), image
+
+
+def largest_batch(fixed_mb: float, image_mb: float, limit_mb: float) -> int:
+    """Return how many images of a training step fit into `limit_mb`; 0 if not one does."""
+    left = limit_mb * HEADROOM - fixed_mb
+    return max(0, int(np.floor(left / image_mb))) if image_mb > 0 else 2**31 * (left > 0)
+
+
+def _peak_mb(step: Callable[[int], None], images: int, model: nn.Module, device: torch.device) -> float:
+    if device.type == "cuda":
+        step(images)  # the optimizer's state is there after the first
+        torch.cuda.reset_peak_memory_stats(device)
+        step(images)
+        return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        step(images)
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    activations = sum(size for address, size in kept.items() if address not in own)
+    sizes = [parameter.nbytes * (4 if parameter.requires_grad else 1) for parameter in model.parameters()]
+    return PROCESS_MB + (activations + sum(sizes)) / MEGABYTE

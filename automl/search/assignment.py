@@ -1,0 +1,54 @@
+"""What a worker is asked to do, what a trial that is tried again takes over, and what a dead worker left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import optuna
+
+from automl.paths import StudyFolder, TrialFolder, write_atomic
+from automl.search.spec import TrialSpec
+from automl.search.study import StudyRecord
+
+__all__ = ["Assignment", "cause_of_death", "hand_over"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is asked to do: the trial's number, its specification, seconds until it must stop, and seconds of
+    silence after which it is ended."""
+
+    number: int
+    spec: TrialSpec
+    time_limit: float
+    hang_after: float
+
+
+def hand_over(record: StudyRecord, folder: StudyFolder, old: int, trial: optuna.Trial, *, metric: str) -> None:
+    """Give a trial that is tried again the checkpoint and history of its last attempt that had any.
+
+    Args:
+        old: Number of the last attempt.
+    """
+    trials = record.trials()
+    while not folder.trial(old).checkpoint.exists() and "resumes" in trials[old].user_attrs:
+        old = int(trials[old].user_attrs["resumes"])  # a driver was killed in the middle of this
+    source, target = folder.trial(old), folder.trial(trial.number)
+    if not source.checkpoint.exists() or not source.metrics.exists():
+        return
+    target.root.mkdir(parents=True, exist_ok=True)
+    for before, after in ((source.metrics, target.metrics), (source.validation_logits, target.validation_logits)):
+        if before.exists():
+            write_atomic(after, before.read_bytes())
+    source.checkpoint.replace(target.checkpoint)
+    for line in target.metrics.read_text().splitlines():
+        epoch = json.loads(line)
+        record.epoch(trial, epoch["epoch"], epoch[metric], {"epochs": epoch["epoch"]})
+
+
+def cause_of_death(trial: TrialFolder) -> str:
+    """Say so if the worker of `trial` was ended because it was silent for too long."""
+    if not trial.log.exists() or not (text := trial.log.read_text()).startswith("Timeout ("):
+        return ""
+    return f"silent for {text[9 : text.index(')')]} h, so it was ended; where it stood: {trial.log}"
