@@ -40,7 +40,7 @@ from automl.training import Normalise, choose_device, choose_precision, predict_
 from benchmarks.fashion_mnist import write as write_fashion_mnist
 
 HERE = Path(__file__).parent
-SIZES = {"train": 240, "validation": 200, "test": 400}
+SIZES = {"train": 450, "validation": 200, "test": 400}
 SEED = 20
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=("textile", "fashion-mnist"))
     parser.add_argument("--work", type=Path, required=True, help="folder for images, pixels and trials")
-    parser.add_argument("--configurations", type=int, default=48)
+    parser.add_argument("--configurations", type=int, default=40)
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

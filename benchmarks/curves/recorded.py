@@ -26,7 +26,7 @@ COLOURS = ("#888888", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#c
 class Curve:
     """One configuration trained in full.
 
-    values: validation accuracy after each epoch; ends early where the configuration diverged.
+    values, losses: validation accuracy and log loss after each epoch; end early where the configuration diverged.
     seconds: of each epoch, one more than `values` where the last one diverged.
     test: accuracy on held-out images after the last epoch; 0 where it diverged.
     """
@@ -34,6 +34,7 @@ class Curve:
     configuration: int
     params: Mapping[str, Any]
     values: tuple[float, ...]
+    losses: tuple[float, ...]
     seconds: tuple[float, ...]
     test: float
 
@@ -58,13 +59,14 @@ def load_curves(name: str, folder: Path = HERE) -> list[Curve]:
     names = list(table.columns[1 : list(table.columns).index("epoch")])
     curves = []
     for configuration, rows in table.groupby("configuration"):
-        values = rows["accuracy"].dropna()
+        measured = rows.dropna(subset=["accuracy"])
         test = rows["test_accuracy"].iloc[-1]
         curves.append(
             Curve(
                 int(configuration),
                 {each: rows[each].iloc[0] for each in names},
-                tuple(values),
+                tuple(measured["accuracy"]),
+                tuple(measured["log_loss"]),
                 tuple(np.diff(rows["cpu_seconds"], prepend=0.0)),
                 0.0 if np.isnan(test) else float(test),
             )

@@ -156,6 +156,17 @@ class Both:
         return all([rule.goes_on(trial, curve, epoch, value) for rule in self.rules])
 
 
+class Seen:
+    """What a rule sees instead of the accuracy: the best so far, or the log loss (less coarse than 200 images)."""
+
+    def __init__(self, rule: Rule, what: str) -> None:
+        self.rule, self.what = rule, what
+
+    def goes_on(self, trial: int, curve: Curve, epoch: int, value: float) -> bool:
+        seen = max(curve.values[:epoch]) if self.what == "best" else -curve.losses[epoch - 1]
+        return self.rule.goes_on(trial, curve, epoch, seen)
+
+
 class HeadsInFull:
     """What the search does: trials on cached features run in full, unseen by the rule."""
 
@@ -255,6 +266,14 @@ def rules(epochs: int) -> dict[str, Callable[[], Rule]]:
     for noise in (1.0, 2.0):
         made[f"margin {noise:g} all 2/3"] = lambda n=noise: HeadsInFull(Margin(epochs, 2, 3, everything, n))
         made[f"margin {noise:g} kind 2/3"] = lambda n=noise: HeadsInFull(Margin(epochs, 2, 3, kind_of, n))
+    for what in ("best", "loss"):
+        for grace, reduction in ((1, 3), (2, 3), (1, 2)):
+            made[f"ASHA {what} {grace}/{reduction}"] = lambda w=what, g=grace, r=reduction: Seen(Grouped(epochs, g, r, everything), w)
+            made[f"ASHA per kind {what} {grace}/{reduction}"] = lambda w=what, g=grace, r=reduction: HeadsInFull(Seen(Grouped(epochs, g, r, kind_of), w))
+            made[f"ours {what} {grace}/{reduction}"] = lambda w=what, g=grace, r=reduction: HeadsInFull(Seen(Grouped(epochs, g, r, backbone_and_kind), w))
+        for q in (.5, 1.):
+            made[f"reach {what} g1 q{q}"] = lambda w=what, q=q: Seen(Reach(epochs, 1, q, 0., 2), w)
+            made[f"reach {what} g2 q{q}"] = lambda w=what, q=q: Seen(Reach(epochs, 2, q, 0., 2), w)
     made["median"] = lambda: HeadsInFull(Median(2))
     for grace in (1, 2):
         for quantile in (0.5, 0.75, 1.0):
