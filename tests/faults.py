@@ -4,12 +4,14 @@ The script is JSON in the study folder: steps by trial number, "*" for the numbe
 
     ["report", 0.5]        an epoch with this value of every metric ("nan" for NaN)
     ["checkpoint"]         write a checkpoint after the last epoch; a trial that finds one goes on behind it
+    ["work", 0.06]         the seconds of an epoch; written down first (`worked`), so that lost work can be counted
     ["exit", 7]            the worker process ends at once
     ["raise", "message"]   a RuntimeError
     ["oom"]                what torch raises when a GPU is full
     ["diverge"]            end as diverged
     ["hang", "name"]       wait until the test lets it go (`Gate`)
 
+A trial that goes on from a checkpoint skips the steps up to the one that wrote it, where its script has `work`.
 A trial that reaches the end of its script is complete. Each leaves `call.json`: what it was asked to do.
 """
 
@@ -18,14 +20,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from automl.paths import StudyFolder, TrialFolder
+from automl.paths import StudyFolder, TrialFolder, write_atomic
 from automl.search.spec import TrialSpec
 from automl.training import Outcome
 
@@ -41,6 +46,19 @@ def calls(folder: StudyFolder) -> dict[int, dict[str, Any]]:
     """What each trial was asked to do, by number."""
     found = sorted((folder.root / "trials").glob("*/call.json"))
     return {int(path.parent.name): json.loads(path.read_text()) for path in found}
+
+
+def worked(folder: StudyFolder) -> dict[int, list[int]]:
+    """The epochs that were begun, by trial number, in order."""
+    epochs = defaultdict(list)
+    for line in _work_log(folder).read_text().splitlines() if _work_log(folder).exists() else []:
+        number, epoch = map(int, line.split())
+        epochs[number].append(epoch)
+    return dict(epochs)
+
+
+def _work_log(folder: StudyFolder) -> Path:
+    return folder.root / "worked.txt"
 
 
 class Gate:
@@ -87,16 +105,22 @@ def run_script(
         json.dumps({"seed": spec.seed, "from_epoch": epoch, "time_limit": time_limit, "pid": os.getpid(), "rows": rows})
     )
     lines = folder.metrics.read_text().splitlines(keepends=True)[:epoch] if epoch else []
+    if ["checkpoint"] in steps and any(name == "work" for name, *_ in steps):
+        steps = _after(steps, epoch)
     for name, *arguments in steps:
         if name == "report":
             epoch += 1
             metrics = dict.fromkeys(("accuracy", "macro_f1", "log_loss"), float(arguments[0]))
             facts = {"epoch": epoch, "train_loss": 1 / epoch, "learning_rate": 1e-3, "seconds": float(epoch), **metrics}
             lines.append(json.dumps(facts) + "\n")
-            folder.metrics.write_text("".join(lines))
+            write_atomic(folder.metrics, "".join(lines))
             report({**facts, "metrics": metrics, "peak_memory_mb": 64.0, "host": "here", "device": "cpu"})
         elif name == "checkpoint":
-            folder.checkpoint.write_text(json.dumps({"epoch": epoch}))
+            write_atomic(folder.checkpoint, json.dumps({"epoch": epoch}))
+        elif name == "work":
+            with open(_work_log(study), "a") as log:  # whole lines: one write, at the end
+                log.write(f"{number} {epoch + 1}\n")
+            time.sleep(arguments[0])
         elif name == "exit":
             os._exit(arguments[0])
         elif name == "raise":
@@ -110,3 +134,9 @@ def run_script(
         else:
             raise ValueError(f"unknown step {name}")
     return Outcome("complete", epoch, float(epoch), nn.Identity())
+
+
+def _after(steps: list[Step], epoch: int) -> list[Step]:
+    """What is left of `steps` behind the report of `epoch`."""
+    reports = [index for index, (name, *_) in enumerate(steps) if name == "report"]
+    return steps[reports[epoch - 1] + 1 :] if epoch else steps

@@ -22,13 +22,13 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from automl import pipeline
+from automl import pipeline, resuming
 from automl.cli import main
 from automl.data import Dataset
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
 from automl.search.storage import load_study
-from tests.small import EFFICIENTNET, RESNET, coloured, random_weights
+from tests.small import CONVNEXT, EFFICIENTNET, RESNET, coloured, random_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
 
@@ -79,7 +79,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_one_cluster(one_cluster: Resources) -> Iterator[None]:
     """Commands use the tests' cluster instead of starting one each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "cluster", lambda address: contextlib.nullcontext())
+        for module in (pipeline, resuming):
+            patch.setattr(module, "cluster", lambda address: contextlib.nullcontext())
         yield
 
 
@@ -195,6 +196,48 @@ def test_a_finished_search_is_extended(searched: Ran, place: Path) -> None:
     assert [trial.params for trial in after[:7]] == [trial.params for trial in before]
     assert len(after) == 8
     assert after[7].user_attrs["origin"] == "sampler"
+
+
+def test_a_finished_search_goes_on_in_a_wider_space(searched: Ran, place: Path) -> None:
+    """Backbones and choices are added at the ends of lists that the study stores by place."""
+    run = StudyFolder(place / "runs" / "wider" / "folder")
+    shutil.copytree(place / "runs" / "folder", run.root)
+    wider = (place / "space.yaml").read_text().replace("[none, light]", "[affine, light, none]")
+    wider = wider.replace("params:", f"  - {{name: {CONVNEXT}, weights: none}}\nparams:")
+    (place / "wider.yaml").write_text(wider)
+    before = load_study(run).get_trials()
+    ran = automl("resume", run.root, "--space", place / "wider.yaml", "--trials", "+5", "--reports", place / "wider")
+    assert ran.code == 0, ran.err
+    after = load_study(run).get_trials()
+    assert [(trial.params, trial.values) for trial in after[: len(before)]] == [
+        (trial.params, trial.values) for trial in before
+    ]
+    tried = [trial.params["backbone"] for trial in after[len(before) :]]
+    assert tried.count(CONVNEXT) >= 3  # its defaults first
+    assert after[0].distributions["backbone"] == after[-1].distributions["backbone"]
+    assert "Plan:" in ran.err
+
+
+def test_a_space_that_lacks_what_was_tried_is_refused_with_every_difference(searched: Ran, place: Path) -> None:
+    narrower = (place / "space.yaml").read_text().replace("[none, light]", "[affine]").replace("epochs: 2", "epochs: 3")
+    narrower = narrower.replace(f"  - {{name: {EFFICIENTNET}, weights: none}}\n", "")
+    (place / "narrower.yaml").write_text(narrower)
+    ran = automl("resume", place / "runs" / "folder", "--space", place / "narrower.yaml")
+    assert ran.code == 2
+    for difference in ("backbones: the study has", "params.augmentation", "training.epochs: 2 in the study, 3 in the"):
+        assert difference in ran.err
+
+
+def test_status_says_how_a_study_stands(searched: Ran, place: Path) -> None:
+    run = place / "runs" / "folder"
+    ran = automl("status", run)
+    assert ran.code == 0
+    assert "not running (stopped by trials)" in ran.out
+    assert "7 complete" in ran.out
+    found = json.loads(automl("status", run, "--json").out)
+    assert (found["driver"], found["running"], found["trials"]["COMPLETE"]) == (None, [], 7)
+    assert found["best"]["score"] == board_of(run)["rows"][0]["score"]
+    assert found["budget_seconds"] == 1200
 
 
 def test_a_budget_too_short_for_one_trial_says_how_much_would_do(place: Path, on_one_cluster: None) -> None:
