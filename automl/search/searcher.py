@@ -107,28 +107,13 @@ class Driver:
 
     def next(self) -> Assignment | None:
         """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
-        if self._interrupted():
-            self.stop_reason = "interrupted"
-        wanted = self._config.search.trials
-        if self.stop_reason is None and wanted is not None and self._counted() >= wanted:
-            self.stop_reason = "trials"
-        if self.stop_reason is None and self._converged():
-            self.stop_reason = "converged"
-        while self.stop_reason is None:
-            waiting = self.record.trials(TrialState.WAITING)
-            if waiting:
-                if not self._fits(planned_params(waiting[0])):
-                    self.stop_reason = "budget"
-                    continue
-            elif self._defaults:
+        while self._goes_on():
+            if not self.record.trials(TrialState.WAITING) and self._defaults:
                 params = self._defaults.pop(0)
                 if not self._fits(params):
                     logger.info("not tried: %s", self._too_long(params))
                     continue
                 self.record.enqueue(params, origin="default")
-            elif self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED:
-                self.stop_reason = "budget"
-                continue
             trial = self.record.ask(self._space.distributions)
             if trial.user_attrs["origin"] == "sampler" and not self._fits(trial.params):
                 self._skipped += 1
@@ -139,6 +124,27 @@ class Driver:
             if assignment is not None:
                 return assignment
         return None
+
+    def _goes_on(self) -> bool:
+        """Whether another trial is to be started; else `stop_reason` says why not."""
+        wanted = self._config.search.trials
+        if self._interrupted():
+            self.stop_reason = "interrupted"
+        elif self.stop_reason is not None:
+            pass
+        elif wanted is not None and self._counted() >= wanted:
+            self.stop_reason = "trials"
+        elif self._converged():
+            self.stop_reason = "converged"
+        elif self._out_of_time():
+            self.stop_reason = "budget"
+        return self.stop_reason is None
+
+    def _out_of_time(self) -> bool:
+        waiting = self.record.trials(TrialState.WAITING)
+        if waiting:
+            return not self._fits(planned_params(waiting[0]))
+        return not self._defaults and (self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED)
 
     def _enqueue_head_only(self, params: Mapping[str, Any]) -> None:
         """Use the last minutes: where the space has it, try what was proposed with only a head, on cached features."""
@@ -163,6 +169,8 @@ class Driver:
         if fits == 0:
             self.record.finish(trial, "out_of_memory", f"not started: {why}")
             logger.warning("trial %d is not started: %s: %s", trial.number, in_words(params), why)
+            if trial.user_attrs["origin"] == "sampler":  # which learns from it, unless nothing at all fits
+                self._failed(why)
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
@@ -231,11 +239,10 @@ class Driver:
         if reason == "interrupted":  # by a person, which says nothing against the trial
             self.record.retry(running.trial, reason, "the search was interrupted", limit=None)
             return
-        failed = reason in ("crashed", "diverged", "out_of_memory")
-        self._failures = self._failures + 1 if failed else 0
-        if self._failures >= self._config.search.max_failures:
-            self.stop_reason = "failures"
-            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+        if reason in ("crashed", "diverged", "out_of_memory"):
+            self._failed(message)
+        else:
+            self._failures = 0
         if self._retried(running, reason, message):
             return
         state = self.record.finish(running.trial, reason, message)
@@ -246,6 +253,13 @@ class Driver:
         self.record.note(spent_seconds=self.spent_before + self._budget.spent())
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
+
+    def _failed(self, message: str) -> None:
+        """Count failures in a row, and stop before a night is spent on them."""
+        self._failures += 1
+        if self._failures >= self._config.search.max_failures:
+            self.stop_reason = "failures"
+            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
 
     def _retried(self, running: _Running, reason: Reason, message: str) -> bool:
         """Try once more what crashed, and with half as many images at a time what ran out of memory. The worker process

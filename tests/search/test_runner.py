@@ -154,6 +154,20 @@ def test_a_trial_that_ignores_its_deadline_is_ended(scripted: StudyFolder, one_c
     assert states[1][0] != "RUNNING"
 
 
+def test_a_trial_that_hangs_is_ended_and_tried_once_more(scripted: StudyFolder, one_cluster: Resources) -> None:
+    Gate(scripted, "for-ever").create()
+    script: dict[str, list[Step]] = {"*": GOOD, "1": [["report", 0.5], ["hang", "for-ever"]]}
+    search(scripted, one_cluster, script, trials=3, hang_after=2.0)
+    assert told(scripted) == [
+        ("COMPLETE", "complete"), ("FAIL", "crashed"), ("COMPLETE", "complete"), ("COMPLETE", "complete"),
+    ]  # fmt: skip
+    hung = load_study(scripted).get_trials()[1].user_attrs
+    assert hung["retried"]
+    assert hung["message"].startswith("silent for 0:00:02 h, so it was ended; where it stood: ")
+    assert "in hang" in scripted.trial(1).log.read_text()
+    assert not scripted.trial(0).log.exists()
+
+
 @pytest.mark.slow
 def test_two_at_a_time(scripted: StudyFolder, one_cluster: Resources) -> None:
     """Each of the first two waits for the test, which lets them go only when both are there."""

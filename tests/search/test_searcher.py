@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,68 @@ def test_a_checkpoint_is_found_although_a_driver_was_killed_while_handing_it_ove
     second = start(again).number
     assert folder.trial(second).checkpoint.read_bytes() == b"weights"
     assert again.record.study.get_trials()[second].intermediate_values == {1: 0.5}
+
+
+def with_memory(driver: Driver, fixed: float, image: float, available: float) -> None:
+    memory = {"fixed_mb": {0.0: fixed}, "image_mb": {0.0: image}, "available_mb": available}
+    driver._costs.costs = {name: replace(each, **memory) for name, each in driver._costs.costs.items()}  # type: ignore[arg-type]
+
+
+def test_a_batch_that_does_not_fit_is_passed_in_equal_parts(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP))
+    with_memory(driver, fixed=100.0, image=10.0, available=200.0)  # eight images with the headroom
+    assignment = start(driver)
+    assert (assignment.spec.micro_batch, assignment.spec.batch_size) == (8, 16)
+    attrs = driver.record.study.get_trials()[0].user_attrs
+    assert attrs["micro_batch_reason"] == "8 images of 32 px fit into 200 MB of memory: batches of 16 in 2 passes"
+    assert attrs["spec"]["micro_batch"] == 8
+
+
+def test_trials_on_one_device_share_its_memory(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP), memory_share=0.7)
+    with_memory(driver, fixed=100.0, image=10.0, available=200.0)  # 126 MB with the headroom: two images
+    assert start(driver).spec.micro_batch == 2
+
+
+def test_a_trial_of_which_no_image_fits_is_told_and_not_started(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(trials=20, max_failures=3))
+    with_memory(driver, fixed=1000.0, image=10.0, available=200.0)
+    assert start(driver).spec.from_embeddings  # needs no such memory
+    assert start(driver).spec.from_embeddings
+    while driver.next() is not None:
+        pass
+    assert driver.stop_reason == "failures"
+    assert told(driver)[2:6] == [("PRUNED", "out_of_memory")] * 4  # the defaults, however many
+    message = driver.record.study.get_trials()[2].user_attrs["message"]
+    assert message == "not started: 0 images of 32 px fit into 200 MB of memory"
+
+
+def test_a_finite_space_is_tried_once_through(folder: StudyFolder) -> None:
+    text = SPACE.replace("{low: 1.0e-4, high: 1.0e-1, log: true}", "0.01").replace("[none, light]", "none")
+    driver = make_driver(folder, small_config(text, scheduler="none"))
+    for _ in range(6):
+        run(driver, [0.5] * 4)
+    while driver.next() is not None:  # the sampler may repeat itself before it has found the last points
+        run(driver, [0.5] * 4)
+    assert driver.stop_reason == "converged"
+    tried = {tuple(sorted(trial.params.items())) for trial in driver.record.study.get_trials()}
+    assert len(tried) == 6
+
+
+def test_a_search_without_progress_has_converged(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(scheduler="none", patience=3), defaults=False)
+    for value in (0.5, 0.6, 0.4, 0.6, 0.5):
+        run(driver, [value] * 4)
+    assert driver.next() is None
+    assert driver.stop_reason == "converged"
+
+
+def test_how_long_a_trial_may_be_silent(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(), seconds=1.0)
+    assert start(driver).hang_after == pytest.approx(120 + 10 * (2.0 + 0.0225))  # a head
+    start(driver)
+    assert start(driver).hang_after > 120 + 10 * 50
+    assert start(make_driver(StudyFolder(folder.root / "other"), small_config(hang_after=7.0))).hang_after == 7.0
 
 
 def test_finishing_twice_tells_once(folder: StudyFolder) -> None:
