@@ -7,7 +7,6 @@ what they do in `pipeline.py`.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import typer
 
 from automl import __version__
 from automl.errors import AutoMLError, ConfigError, DataError, OutputError, UsageError, did_you_mean
-from automl.terminal import Progress, close, log_to, open_study, print_board, say, show_plan, signals
+from automl.terminal import Progress, close, log_to, open_study, print_board, say, show, show_plan, signals
 
 if TYPE_CHECKING:
     from automl.config import SearchConfig
@@ -142,7 +141,7 @@ def status(run: RUN, as_json: Annotated[bool, typer.Option("--json", help="print
 
     folder = _study(run)
     found = look(folder, open_study(folder))
-    print(found.to_json() if as_json else "\n".join(status_lines(found)))
+    show(found.to_json() if as_json else "\n".join(status_lines(found)))
 
 
 @app.command()
@@ -151,7 +150,7 @@ def report(run: RUN, reports: REPORTS = Path("reports")) -> None:
     from automl.reporting import write_report
 
     folder = _study(run)
-    print(write_report(folder, reports, open_study(folder)))
+    show(write_report(folder, reports, open_study(folder)))
 
 
 @app.command()
@@ -169,7 +168,7 @@ def refit(
     log_to(folder.log)
     metrics = pipeline.refit_trial(folder, reports, trial)
     test = metrics["test"]
-    print(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
+    show(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
           f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip
 
 
@@ -191,6 +190,8 @@ def predict(
     if not folder.exists():
         raise UsageError(f"no model in {model}: expected a model package or a study folder whose refit is done")
     truth: dict[str, str] = {}
+    if split is not None and paths:
+        raise UsageError("give either images or --split, not both")
     if split is not None:
         truth = _labelled(StudyFolder(model), split)
     elif not paths:
@@ -198,7 +199,7 @@ def predict(
     images = [Path(each) for each in truth] if truth else find_images(paths or [])
     progress = Progress()
     predictions, package = apply(folder, images, progress=lambda done, total: progress("predict", done, total))
-    print(format_predictions(predictions, package.labels, style.value))
+    show(format_predictions(predictions, package.labels, style.value))
     unread = sum(each.label is None for each in predictions)
     if truth:
         right = sum(each.label == truth[each.path] for each in predictions)
@@ -220,7 +221,7 @@ def export(
     from automl.refit.export import export_package
 
     folder = model if (model / "package.json").exists() else StudyFolder(model).model
-    print(export_package(folder, style.value, out))
+    show(export_package(folder, style.value, out))
 
 
 @app.command()
@@ -233,7 +234,7 @@ def backbones(
     found = names(pattern)
     if not found:
         raise UsageError(f'no backbone matches "{pattern}"{did_you_mean(pattern, names("*"))}')
-    print("\n".join(found))
+    show("\n".join(found))
 
 
 @app.command()
@@ -256,7 +257,7 @@ def doctor() -> None:
     failed = False
     for name, passed, text in check():
         failed = failed or not passed
-        print(f"{'ok  ' if passed else 'FAIL'}  {name}: {text}")
+        show(f"{'ok  ' if passed else 'FAIL'}  {name}: {text}")
     if failed:
         raise typer.Exit(1)
 
@@ -264,7 +265,7 @@ def doctor() -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    print(__version__)
+    show(__version__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -281,9 +282,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code or 0)
 
 
@@ -298,6 +296,8 @@ def _search(
         raise DataError(f"no such file or folder: {data}")
     config = _config(space, data, budget, trials, seed, storage)
     stamp = time.strftime("%Y%m%d-%H%M%S")
+    if out is not None and not str(out).strip(" ."):
+        raise UsageError("--out: a folder of its own is needed, such as runs/NAME")
     root = out or Path("runs") / f"{data.resolve().stem}-{'plan-' if plan_only else ''}{stamp}"
     folder = StudyFolder(root)
     if root.exists() and not root.is_dir():
@@ -309,7 +309,7 @@ def _search(
             progress=Progress(), show_plan=show_plan, plan_only=plan_only,
         )  # fmt: skip
     if plan_only:
-        print(folder.plan)
+        show(folder.plan)
         return
     close(root, page, interrupt.code, as_json)
 

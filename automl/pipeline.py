@@ -68,6 +68,8 @@ def search(
         raise UsageError(
             f"{folder.root} holds a study already; go on with: automl resume {folder.root} (or choose another --out)"
         )
+    if folder.database.exists() and not folder.manifest.exists():
+        raise UsageError(f"{folder.database} is not of a search in this folder; choose another --out")
     config = with_full_names(config)
     weights = locate_weights(config, weights_dir)
     check_storage(config.search.storage)
@@ -135,7 +137,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
 
 
 def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optuna.Study:
-    if config.search.storage is None:  # a study without resolved.yaml was killed before its first trial
+    if config.search.storage is None:  # of a search that was killed before its first trial
         for leftover in folder.root.glob(f"{folder.database.name}*"):
             leftover.unlink()
     direction: Literal["minimize", "maximize"] = "minimize" if config.search.metric == "log_loss" else "maximize"

@@ -59,7 +59,9 @@ def resume(
     make_folder(reports)
     with driver_lock(folder):
         study = load_study(folder, storage=config.search.storage)
-        study.sampler = make_sampler(config.search.seed + len(study.get_trials(deepcopy=False)))  # draws nothing twice
+        study.sampler = make_sampler(
+            (config.search.seed + len(study.get_trials(deepcopy=False))) % 2**32
+        )  # draws nothing twice
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
         if more_trials is not None:
             done = sum(each.state.is_finished() and counts(each) for each in study.get_trials(deepcopy=False))

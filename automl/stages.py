@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl.backbones import find, locate_all
+from automl.backbones import check_readable, find, locate_all
 from automl.config import SearchConfig
 from automl.data import Dataset, build_cache, prepare
 from automl.errors import ConfigError, NoTrialFinishedError, UsageError
@@ -56,6 +56,8 @@ def locate_weights(config: SearchConfig, weights_dir: Path | None) -> dict[str, 
         if choice.name not in random
     ]
     found = locate_all(wanted, weights_dir=weights_dir)
+    for file in {file.path for file in found.values()}:
+        check_readable(file)
     # Not resolved: a hub's cache links to files without a suffix, which says what kind of file it is.
     return random | {name: str(file.path.absolute()) for name, file in found.items()}
 

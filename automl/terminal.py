@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from automl.search.cluster import Interrupt
     from automl.search.plan import Plan
 
-__all__ = ["Progress", "close", "log_to", "open_study", "print_board", "say", "show_plan", "signals"]
+__all__ = ["Progress", "close", "log_to", "open_study", "print_board", "say", "show", "show_plan", "signals"]
 
 logger = logging.getLogger("automl")
 
@@ -57,13 +58,13 @@ def print_board(root: Path, style: str) -> None:
     folder = StudyFolder(root)
     board = build(folder, study=open_study(folder))
     if style == "json":
-        print(board.to_json())
+        show(board.to_json())
     elif style == "csv":
-        print(board.to_csv().rstrip("\n"))
+        show(board.to_csv().rstrip("\n"))
     elif style == "md":
-        print(board.to_markdown().rstrip("\n"))
+        show(board.to_markdown().rstrip("\n"))
     else:
-        print(table(board))
+        show(table(board))
 
 
 def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
@@ -126,7 +127,30 @@ class Progress:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Print to stderr; when nobody reads it any more, the work goes on."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def show(text: object) -> None:
+    """Print a result to stdout. A reader who has seen enough (``| head``) ends the command without an error.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere, in silence
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def log_to(path: Path) -> None:

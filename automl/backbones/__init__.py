@@ -15,7 +15,7 @@ from automl.backbones.build import (
     set_train_mode,
 )
 from automl.backbones.catalog import Backbone, default_params, find, names, resolution_problem
-from automl.backbones.weights import WeightsFile, fingerprint, load_state_dict, locate, locate_all
+from automl.backbones.weights import WeightsFile, check_readable, fingerprint, load_state_dict, locate, locate_all
 
 __all__ = [
     "Backbone",
@@ -23,6 +23,7 @@ __all__ = [
     "WeightsFile",
     "build",
     "build_pretrained",
+    "check_readable",
     "classifier_name",
     "default_params",
     "features",

@@ -109,6 +109,22 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return content
 
 
+def check_readable(path: Path) -> None:
+    """Look at the first bytes of a weights file, so that a wrong one is found before any work.
+
+    Raises:
+        ConfigError: It is neither a safetensors file nor a PyTorch checkpoint.
+    """
+    try:
+        with open(path, "rb") as file:
+            start, size = file.read(9), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise ConfigError(f"cannot read weights from {path}: {error.strerror or error}") from error
+    safe = len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < size
+    if not (safe or start.startswith((b"PK\x03\x04", b"\x80"))):  # a zip archive, or a pickle as torch wrote before 1.6
+        raise ConfigError(f"cannot read weights from {path}: give a safetensors or PyTorch file")
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 (hex) of a file's content; computed once for as long as its size and modification time stay."""
     status = path.stat()

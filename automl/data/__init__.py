@@ -143,6 +143,7 @@ def prepare(
         raise DataError(
             f"none of the {len(quarantined)} images of {one_line(source)} is usable; first: {example}{hint}"
         )
+    _refuse_lost_splits(found.rows, rows, quarantined)
     rows = rows.sort_values(_ORDER, ignore_index=True)
     facts, warnings = summarise(rows, duplicates)
     classes = sorted({*found.rows["label"], *(entry["label"] for entry in found.quarantined if entry["label"])})
@@ -167,6 +168,19 @@ def prepare(
     for line in audit.warnings:
         logger.info("audit: %s", line)
     return Dataset(rows[_COLUMNS], tuple(classes), audit)
+
+
+def _refuse_lost_splits(named: pd.DataFrame, usable: pd.DataFrame, quarantined: list[dict[str, str]]) -> None:
+    """A given split of which nothing is left must not be drawn from the training images instead."""
+    lost = sorted(set(named["split"]) - set(usable["split"]) - {""})
+    if not lost:
+        return
+    paths = set(named["path"][named["split"].isin(lost)])
+    why = next((f"{one_line(each['path'])}: {each['reason']}" for each in quarantined if each["path"] in paths), None)
+    raise DataError(
+        f"no image of the given {' and '.join(lost)} split is left; "
+        + (f"first: {why}" if why else "each has the same pixels as an image of another split")
+    )
 
 
 def _counts(rows: pd.DataFrame, classes: list[str]) -> dict[str, dict[str, int]]:

@@ -49,7 +49,8 @@ __all__ = [
 ]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-DEFAULT_MAX_PIXELS = 178_956_970  # where Pillow itself stops: 512 MB of RGB
+DEFAULT_MAX_PIXELS = 89_000_000  # where Pillow begins to warn
+MAX_BYTES = 2**30  # of a file; its pixels are limited by themselves
 
 Color = tuple[int, int, int]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -96,9 +97,11 @@ def read_bytes(path: Path | str) -> bytes:
         DecodeError: With the reason alone (``file not found``), for a list that has the path already.
     """
     try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):  # a named pipe would be waited on for ever
-            raise DecodeError("a folder, not a file" if stat.S_ISDIR(mode) else "not a regular file")
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a named pipe would be waited on for ever
+            raise DecodeError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise DecodeError(f"{status.st_size} bytes, more than the limit of {MAX_BYTES}")
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise DecodeError("file not found") from None

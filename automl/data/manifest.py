@@ -24,7 +24,7 @@ import pandas as pd
 
 from automl.errors import DataError, did_you_mean
 
-__all__ = ["IMAGE_SUFFIXES", "SPLITS", "Manifest", "Quarantined", "read_manifest"]
+__all__ = ["IMAGE_SUFFIXES", "SPLITS", "Manifest", "Quarantined", "read_manifest", "walk"]
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_WORDS = {
@@ -113,7 +113,7 @@ def _read_folder(source: Path) -> Manifest:
             _skip_loose(found, source / name, loose)
             _add_classes(found, rows, source / name, classes, splits[name])
             continue
-        files = list(_walk(source / name, set()))
+        files = list(walk(source / name))
         if any(_suffix(file) in IMAGE_SUFFIXES for file in files):
             raise DataError(
                 f'{source} has split folders ({", ".join(sorted(splits))}) and beside them "{name}" with images'
@@ -130,7 +130,7 @@ def _add_classes(
     for name in names:
         label = unicodedata.normalize("NFC", name)  # macOS writes é as two characters
         before = len(rows) + len(found.quarantined)
-        for file in _walk(folder / name, set()):
+        for file in walk(folder / name):
             suffix = _suffix(file)
             if suffix not in IMAGE_SUFFIXES:
                 found.skipped[suffix] += 1
@@ -156,7 +156,7 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if _leads_to_a_folder(entry):
                     folders.append(entry.name)
                 else:
                     files.append(entry.name)
@@ -166,19 +166,32 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(set(folders) - set(hidden)), sorted(files)
 
 
-def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[str]:
-    """Yield all files below `folder`, in sorted order, following links but never in a circle."""
+def _leads_to_a_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        status = os.stat(folder)
-    except OSError as error:
-        raise DataError(f"cannot list folder {folder}: {error.strerror or error}") from error
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return
-    folders, files = _list(folder)
-    yield from (str(folder / name) for name in files)
-    for name in folders:
-        yield from _walk(folder / name, above | {identity})
+        return entry.is_dir()
+    except OSError:  # a link to itself; reading it as an image will say so
+        return False
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Yield all files below `folder`, following links, but every folder only once whatever leads to it.
+
+    Raises:
+        DataError: A folder cannot be listed.
+    """
+    waiting, seen = [folder], set[tuple[int, int]]()
+    while waiting:
+        here = waiting.pop()
+        try:
+            status = os.stat(here)
+        except OSError as error:
+            raise DataError(f"cannot list folder {here}: {error.strerror or error}") from error
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders, files = _list(here)
+        yield from (str(here / name) for name in files)
+        waiting += [here / name for name in reversed(folders)]
 
 
 def _read_table(source: Path) -> Manifest:
@@ -240,7 +253,7 @@ def _splits(source: Path, words: list[str]) -> list[str]:
 
 
 def _text(column: pd.Series) -> list[str]:
-    return ["" if pd.isna(value) else str(value).strip() for value in column.tolist()]
+    return ["" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value).strip() for value in column.tolist()]
 
 
 def _frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:

@@ -66,8 +66,19 @@ class _File:
     def row_bytes(self) -> int:
         return self.variant.resolution**2 * 3
 
+    def complete(self) -> bool:
+        """Whether the file is there with all of its bytes."""
+        try:
+            return self.path.stat().st_size == len(_header(self._shape)) + self.rows * self.row_bytes
+        except FileNotFoundError:
+            return False
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.rows, self.variant.resolution, self.variant.resolution, 3)
+
     def open(self) -> None:
-        header = _header((self.rows, self.variant.resolution, self.variant.resolution, 3))
+        header = _header(self._shape)
         self.offset = len(header)
         size = self.offset + self.rows * self.row_bytes
         with self._disk_errors():
@@ -165,7 +176,8 @@ def build_cache(
     make_folder(folder)
     wanted = {cache_path(table, folder, variant, background=background): variant for variant in variants}
     with FileLock(folder / ".lock"):
-        files = [_File(path, variant, len(table)) for path, variant in wanted.items() if not path.exists()]
+        files = [_File(path, variant, len(table)) for path, variant in wanted.items()]
+        files = [file for file in files if not file.complete()]
         try:
             for file in files:
                 file.open()

@@ -26,8 +26,8 @@ from timm.models import save_for_hf
 from torch import nn
 
 from automl.backbones import MlpHead, classifier_name, find, head_of
-from automl.errors import UsageError
-from automl.paths import write_atomic
+from automl.errors import OutputError, UsageError
+from automl.paths import make_folder, write_atomic
 from automl.search.spec import TrialSpec
 
 __all__ = ["ModelPackage", "load_package", "save_package"]
@@ -64,7 +64,7 @@ def save_package(
     Raises:
         OutputError: The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     backbone = find(spec.backbone)
     package = ModelPackage(
         labels=labels,
@@ -85,10 +85,28 @@ def save_package(
         _timm(model).reset_classifier(0)
     else:
         (folder / "head.safetensors").unlink(missing_ok=True)
+    try:
+        _save(model, folder, spec, labels if not isinstance(head, MlpHead) else None)
+    except (OSError, SafetensorError) as error:
+        size = sum(tensor.nbytes for tensor in model.state_dict().values())
+        raise OutputError(
+            f"cannot write the model ({size} bytes) to {folder}: {error}; free space, then refit"
+        ) from error
+    if isinstance(head, MlpHead):  # the caller's model is whole again
+        parent, _, attribute = classifier_name(model).rpartition(".")
+        setattr(model.get_submodule(parent), attribute, head)
+    write_atomic(folder / "package.json", json.dumps(asdict(package), indent=2))
+    write_atomic(folder / "metrics.json", json.dumps(metrics, indent=2))
+    write_atomic(folder / "README.md", _card(package, spec, metrics))
+    return package
+
+
+def _save(model: nn.Module, folder: Path, spec: TrialSpec, labels: tuple[str, ...] | None) -> None:
+    backbone = find(spec.backbone)
     save_for_hf(
         model,
         str(folder),
-        model_config={"label_names": list(labels)} if not isinstance(head, MlpHead) else {},
+        model_config={"label_names": list(labels)} if labels else {},
         safe_serialization=True,
         data_config={
             "input_size": (3, spec.resolution, spec.resolution),
@@ -99,13 +117,6 @@ def save_package(
             "crop_mode": spec.crop_mode,
         },
     )
-    if isinstance(head, MlpHead):  # the caller's model is whole again
-        parent, _, attribute = classifier_name(model).rpartition(".")
-        setattr(model.get_submodule(parent), attribute, head)
-    write_atomic(folder / "package.json", json.dumps(asdict(package), indent=2))
-    write_atomic(folder / "metrics.json", json.dumps(metrics, indent=2))
-    write_atomic(folder / "README.md", _card(package, spec, metrics))
-    return package
 
 
 def load_package(folder: Path) -> tuple[nn.Module, ModelPackage]:

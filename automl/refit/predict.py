@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from automl.data import decode, fit
 from automl.data.decode import in_order
-from automl.data.manifest import IMAGE_SUFFIXES
+from automl.data.manifest import IMAGE_SUFFIXES, walk
 from automl.errors import DataError, DecodeError, UsageError
 from automl.refit.package import ModelPackage, load_package
 from automl.training import Normalise, choose_device, choose_precision
@@ -49,7 +49,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(each for each in path.rglob("*") if _looks_like_an_image(each) and each.is_file())
+            found += sorted(each for each in map(Path, walk(path)) if _looks_like_an_image(each) and each.is_file())
         elif path.suffix.lower() in TABLES:
             found += _from_table(path)
         else:

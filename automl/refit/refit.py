@@ -147,6 +147,11 @@ def _test_logits(
 def _opened(study: StudyFolder) -> int:
     """Count how often the study's test split has been scored, this time included."""
     counter: Path = study.refit.root / "test_opened"
-    count = int(counter.read_text()) + 1 if counter.exists() else 1
+    try:
+        count = int(counter.read_text()) + 1
+    except FileNotFoundError:
+        count = 1
+    except ValueError:  # damaged: at least once
+        count = 2
     write_atomic(counter, str(count))
     return count

@@ -39,8 +39,15 @@ def embedding_path(folder: Path, *, backbone: str, weights: str, resolution: int
 
 
 def load_embedding(path: Path) -> npt.NDArray[np.float32] | None:
-    """Return the embedding ``(n, F)`` as a read-only memory map, or None if it has not been computed."""
-    return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+    """Return the embedding ``(n, F)`` as a read-only memory map, or None if it has not been computed or is damaged."""
+    try:
+        embedding: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError):
+        path.unlink(missing_ok=True)
+        return None
+    return embedding
 
 
 def save_embedding(path: Path, embedding: npt.NDArray[np.float32]) -> None:

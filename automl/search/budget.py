@@ -62,8 +62,8 @@ class CostModel:
         evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
         seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
         seconds *= float(params["resolution"] / self.resolutions[backbone]) ** 2
-        ratios = self.ratios.get(backbone, [])
-        return seconds * (sum(ratios) / len(ratios) if ratios else 1.0)
+        known = self.ratios.get(backbone) or [each for ratios in self.ratios.values() for each in ratios]
+        return seconds * (sum(known) / len(known) if known else 1.0)
 
     def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
         """Return how many images of a batch pass through the model at a time so that a training step fits into `share`
@@ -101,12 +101,16 @@ class CostModel:
         return self.refit_seconds(params, epochs) * REFIT_MARGIN + test + REPORT_SECONDS
 
     def learn(self, params: Mapping[str, Any], epoch_seconds: float) -> None:
-        """Correct the prediction for a backbone by what an epoch of a trial really took, evaluation included."""
+        """Correct the prediction for a backbone by what an epoch of a trial really took, evaluation included.
+
+        Until a backbone has a trial of its own, it is corrected by those of the others: a machine that was busy during
+        the measurement was busy for all.
+        """
         if self.is_head_only(params):
             return
-        kept = self.ratios.pop(params["backbone"], [])
+        kept, self.ratios = self.ratios, {}
         predicted = self.epoch_seconds(params)
-        self.ratios[params["backbone"]] = [*kept, epoch_seconds / predicted][-8:]
+        self.ratios = kept | {params["backbone"]: [*kept.get(params["backbone"], []), epoch_seconds / predicted][-8:]}
 
     @staticmethod
     def is_head_only(params: Mapping[str, Any]) -> bool:

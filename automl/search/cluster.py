@@ -93,8 +93,10 @@ def cluster(address: str | None) -> Iterator[None]:
                 include_dashboard=False if address is None else None,
                 runtime_env={"env_vars": KEPT_BUFFERS} if address else None,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StorageError(f"cannot reach the Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        what = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
+        hint = "; set TMPDIR or RAY_TMPDIR to a short path" if "AF_UNIX" in str(error) else ""
+        raise StorageError(f"cannot {what}: {str(error).splitlines()[0]}{hint}") from error
     try:
         yield
     finally:

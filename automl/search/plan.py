@@ -11,7 +11,7 @@ from typing import Any
 from automl.backbones import default_params, find
 from automl.config import SearchConfig
 from automl.data import Dataset
-from automl.errors import NoTrialFinishedError
+from automl.errors import NoTrialFinishedError, UsageError
 from automl.screening import Candidate, Choice, Cost, shortlist
 from automl.search.budget import CostModel
 from automl.space import Space
@@ -205,8 +205,15 @@ def make_plan(
 
 
 def load_plan(path: Path) -> Plan:
-    """Read what `Plan.to_json` wrote."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+    """Read what `Plan.to_json` wrote.
+
+    Raises:
+        UsageError: It is not there, or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the plan {path}: {error}; start a new study with --out") from error
     names = {each.name for each in fields(Cost)}
     return Plan(
         screened=[

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray import tune
@@ -28,6 +28,8 @@ from automl.search.trial import load_dataset, prepare_process, run_trial
 from automl.training import Outcome
 
 __all__ = ["run_search"]
+
+Result = TypeVar("Result")
 
 
 def run_search(
@@ -44,6 +46,7 @@ def run_search(
         run: What a trial does; tests pass one that follows a script.
     """
     scratch = Path(tempfile.mkdtemp(prefix="automl-ray-"))
+    failed = _Failed()
     trainable = tune.with_resources(
         tune.with_parameters(_trial_on_worker, root=str(folder.root.resolve()), threads=share.cpus, run=run),
         {"cpu": share.cpus, "gpu": share.gpus},
@@ -52,8 +55,8 @@ def run_search(
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=_Asks(driver),
-                scheduler=_Reports(driver),
+                search_alg=_Asks(driver, failed),
+                scheduler=_Reports(driver, failed),
                 num_samples=-1,
                 max_concurrent_trials=share.concurrency,
                 reuse_actors=True,
@@ -63,13 +66,15 @@ def run_search(
                 name="search",
                 storage_path=str(scratch),
                 verbose=0,
-                stop=_Stops(driver, interrupted),
-                callbacks=[_Tells(driver)],
+                stop=_Stops(driver, interrupted, failed),
+                callbacks=[_Tells(driver, failed)],
                 checkpoint_config=tune.CheckpointConfig(),
             ),
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if failed.error is not None:
+        raise failed.error
 
 
 def _trial_on_worker(config: dict[str, Any], *, root: str, threads: int, run: Callable[..., Outcome]) -> None:
@@ -123,6 +128,22 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
+class _Failed:
+    """The first exception of the driver, such as a full disk, which Tune would bury in one of its own."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def caught(self, call: Callable[[], Result], otherwise: Result) -> Result:
+        """Return what `call` returns; once something has failed, `otherwise`."""
+        if self.error is None:
+            try:
+                return call()
+            except Exception as error:
+                self.error = error
+        return otherwise
+
+
 class _Unremembered:
     """Tune pickles what it is given, to restore it; here there is nothing to restore, least of all a study's URL."""
 
@@ -133,13 +154,12 @@ class _Unremembered:
 class _Asks(_Unremembered, Searcher):
     """Tune's question "what next?", answered by the driver. Keeps no state of its own."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, failed: _Failed) -> None:
         super().__init__(metric=None, mode=None)
-        self._driver = driver
-        self.numbers: dict[str, int] = {}
+        self._driver, self._failed = driver, failed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        assignment = self._driver.next()
+        assignment = self._failed.caught(self._driver.next, None)
         if assignment is None:
             return Searcher.FINISHED
         return {
@@ -168,27 +188,31 @@ class _Asks(_Unremembered, Searcher):
 class _Reports(_Unremembered, FIFOScheduler):
     """Every epoch goes to the driver, which says whether the trial goes on."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, failed: _Failed) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._driver = driver
+        self._driver, self._failed = driver, failed
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("done") and "reason" in result:
             return TrialScheduler.CONTINUE  # Tune repeats the last report when the function returns
-        goes_on = self._driver.report(trial.config["number"], _unflattened(result))
+        facts = _unflattened(result)
+        goes_on = self._failed.caught(lambda: self._driver.report(trial.config["number"], facts), False)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
 class _Tells(_Unremembered, tune.Callback):
     """Ends of trials, with the exception where there was one."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, driver: Driver, failed: _Failed) -> None:
+        self._driver, self._failed = driver, failed
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._driver.finish(trial.config["number"])
+        self._failed.caught(lambda: self._driver.finish(trial.config["number"]), None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._failed.caught(lambda: self._tell(trial), None)
+
+    def _tell(self, trial: Any) -> None:
         cause = trial.get_pickled_error() if trial.error_file else None
         text = str(cause).strip().splitlines() if cause is not None else []
         if isinstance(cause, ray.exceptions.OutOfMemoryError):  # Ray ended the worker before the kernel would
@@ -199,14 +223,16 @@ class _Tells(_Unremembered, tune.Callback):
 class _Stops(_Unremembered, tune.Stopper):
     """Ends the whole run on a signal, or when trials ignore their deadline."""
 
-    def __init__(self, driver: Driver, interrupted: Callable[[], bool]) -> None:
-        self._driver, self._interrupted = driver, interrupted
+    def __init__(self, driver: Driver, interrupted: Callable[[], bool], failed: _Failed) -> None:
+        self._driver, self._interrupted, self._failed = driver, interrupted, failed
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._interrupted() or self._driver.past_deadline() or self._driver.stop_reason == "failures"
+        if self._failed.error is not None or self._interrupted():
+            return True
+        return self._driver.past_deadline() or self._driver.stop_reason == "failures"
 
 
 def _unflattened(result: Mapping[str, Any]) -> dict[str, Any]:

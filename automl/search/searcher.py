@@ -108,12 +108,10 @@ class Driver:
     def next(self) -> Assignment | None:
         """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
         while self._goes_on():
-            if not self.record.trials(TrialState.WAITING) and self._defaults:
-                params = self._defaults.pop(0)
-                if not self._fits(params):
-                    logger.info("not tried: %s", self._too_long(params))
-                    continue
-                self.record.enqueue(params, origin="default")
+            default = next((each for each in self._defaults if self._fits(each)), None)
+            if default is not None and not self.record.trials(TrialState.WAITING):
+                self._defaults.remove(default)  # those that do not fit stay: trials teach what trials cost
+                self.record.enqueue(default, origin="default")
             trial = self.record.ask(self._space.distributions)
             if trial.user_attrs["origin"] == "sampler" and not self._fits(trial.params):
                 self._skipped += 1
@@ -144,7 +142,9 @@ class Driver:
         waiting = self.record.trials(TrialState.WAITING)
         if waiting:
             return not self._fits(planned_params(waiting[0]))
-        return not self._defaults and (self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED)
+        if any(self._fits(each) for each in self._defaults):
+            return False
+        return self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED
 
     def _enqueue_head_only(self, params: Mapping[str, Any]) -> None:
         """Use the last minutes: where the space has it, try what was proposed with only a head, on cached features."""
@@ -279,6 +279,8 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
+        for params in self._defaults:
+            logger.info("not tried: %s", self._too_long(params))
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def incumbent(self) -> optuna.trial.FrozenTrial | None:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages._rdb.models import TrialModel, TrialParamModel
 from sqlalchemy import event, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
@@ -51,7 +51,9 @@ Result = TypeVar("Result")
 
 def storage_url(folder: StudyFolder, storage: str | None) -> str:
     """Return the URL of the study's storage: `storage`, or SQLite in the study folder."""
-    return storage or f"sqlite:///{folder.database.resolve()}"
+    if storage is not None:
+        return storage
+    return URL.create("sqlite", database=str(folder.database.resolve())).render_as_string()
 
 
 class DriverProcess(NamedTuple):
@@ -148,13 +150,17 @@ def load_study(
     url = storage_url(folder, storage)
     if storage is None and not folder.database.exists():
         raise UsageError(
-            f"no study in {folder.root}: expected {folder.database.name} there; start one with automl search"
+            f"no study in {folder.root}: expected {folder.database.name} there; bring it back, or start anew with "
+            f"automl search in another --out"
         )
     with _reaching(url):
+        opened, name = _open(url), folder.name
+        if storage is None:  # the only one in its file, under the name that its folder had
+            name = next(iter(optuna.get_all_study_names(opened)), name)
         try:
-            return optuna.load_study(storage=_open(url), study_name=folder.name, sampler=sampler)
+            return optuna.load_study(storage=opened, study_name=name, sampler=sampler)
         except KeyError:
-            raise UsageError(f"no study named {folder.name} in {_shown(url)}; start one with automl search") from None
+            raise UsageError(f"no study named {name} in {_shown(url)}; start one with automl search") from None
 
 
 def extend_choices(study: optuna.Study, old: Space, new: Space) -> None:
@@ -199,7 +205,7 @@ def storage_kept(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         first = str(error).strip().splitlines()[0]
-        raise StorageError(f"lost study storage {_shown(url)}: {first}; go on with automl resume") from error
+        raise StorageError(f"lost study storage {_shown(url)}: {_remedy(error, first)}") from error
 
 
 def patient(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -256,6 +262,15 @@ def _open(url: str) -> optuna.storages.RDBStorage:
     return storage
 
 
+def _remedy(error: Exception, first: str) -> str:
+    cause = str(error.__cause__ or error)
+    if "disk is full" in cause or "No space left" in cause:
+        return "the disk is full; free space, then go on with automl resume (or search again if nothing was begun)"
+    if "malformed" in cause or "not a database" in cause:
+        return "the file is damaged; bring back a copy of it, or start anew in another --out"
+    return f"{first}; go on with automl resume when it is there"
+
+
 def _shown(url: str) -> str:
     """The URL without user and password."""
     scheme, _, rest = url.rpartition("://")
@@ -268,4 +283,4 @@ def _reaching(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StorageError(f"cannot reach study storage {_shown(url)}: {first}") from error
+        raise StorageError(f"cannot use study storage {_shown(url)}: {_remedy(error, first)}") from error
