@@ -131,7 +131,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
                 f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
             )
         metrics = refit_best(config, folder, trial)
-        study.set_user_attr("refitted", trial.number)  # what the package holds now
+        _note_refit(study, metrics)
         write_report(folder, reports, study)
     return metrics
 
@@ -216,15 +216,15 @@ def finish(
         failures = [each.user_attrs.get("message") for each in study.trials if each.user_attrs.get("message")]
         cause = f"; the last failure: {failures[-1]}" if failures else ""
         raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
-    if best is not None and not interrupt() and study.user_attrs.get("refitted") != best.number:
+    if best is not None and not interrupt() and not _is_refitted(study, best):
         started = budget.spent()
         epoch_seconds = driver.refit_epoch_seconds(best)
         try:
-            refit_best(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
+            metrics = refit_best(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
         except AutoMLError:
             write_report(folder, reports, study)  # what the search found, all the same
             raise
-        study.set_user_attr("refitted", best.number)
+        _note_refit(study, metrics)
         _add_stage(study, "refit", budget.spent() - started)
     study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
     return write_report(folder, reports, study)
@@ -236,6 +236,18 @@ def resolved(folder: StudyFolder) -> SearchConfig:
             f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
         )
     return load_config(folder.resolved)
+
+
+def _note_refit(study: optuna.Study, metrics: Mapping[str, Any]) -> None:
+    """Remember what the package holds."""
+    study.set_user_attr("refitted", metrics["trial"])
+    study.set_user_attr("refit_epochs", metrics["epochs"])
+
+
+def _is_refitted(study: optuna.Study, best: optuna.trial.FrozenTrial) -> bool:
+    """Whether the package holds `best`, trained for all of its epochs."""
+    attrs = study.user_attrs
+    return attrs.get("refitted") == best.number and attrs.get("refit_epochs", 0) >= best.user_attrs["spec"]["epochs"]
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

@@ -6,8 +6,11 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -65,6 +68,11 @@ def assert_refused(ran: Ran, code: int, *words: str) -> None:
 def space(tmp_path: Path) -> Path:
     (tmp_path / "space.yaml").write_text(SPACE)
     return tmp_path / "space.yaml"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return class_folders(tmp_path / "images", {"cat": 8, "dog": 8})
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_a_storage_that_cannot_be_reached_is_noticed_first(
 ) -> None:
     coloured(tmp_path / "data", 4)
     ran = automl("search", "data", "--space", space, "--out", "runs/x", "--storage", "sqlite:////proc/none/x.db")
-    assert_refused(ran, 5, "cannot reach study storage")
+    assert_refused(ran, 5, "cannot use study storage")
     assert "audit" not in ran.err
 
 
@@ -224,7 +232,7 @@ def test_a_damaged_study_is_one_line(automl: Callable[..., Ran], begun: StudyFol
     begun.database.write_bytes(b"not a database" * 500)
     for leftover in begun.root.glob("study.db-*"):
         leftover.unlink()
-    assert_refused(automl("leaderboard", begun.root), 5, "cannot reach study storage")
+    assert_refused(automl("leaderboard", begun.root), 5, "cannot use study storage")
     begun.resolved.write_text("backbones: 3\n")
     assert_refused(automl("leaderboard", begun.root), 2, "resolved.yaml:1")
 
@@ -274,3 +282,43 @@ def test_the_demos_data(tmp_path: Path) -> None:
     assert all(Path(path).is_file() for path in table["path"])
     again = pd.read_csv(write_manifest(tmp_path / "demo"))
     pd.testing.assert_frame_equal(table, again)
+
+
+def run_in_shell(command: str) -> tuple[int, str]:
+    """Return the exit code of automl in ``automl … | …`` and what is on stderr."""
+    automl = f'{shlex.quote(sys.executable)} -c "from automl.cli import main; main()"'
+    done = subprocess.run(
+        ["bash", "-c", command.replace("automl", automl, 1) + "; exit ${PIPESTATUS[0]}"], capture_output=True, text=True
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    assert run_in_shell("automl backbones | head -1") == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_result_that_cannot_be_written_is_one_line() -> None:
+    code, err = run_in_shell("automl backbones > /dev/full")
+    assert (code, err) == (2, "error: cannot write to standard output: No space left on device\n")
+
+
+def test_without_a_stderr_results_stay_results() -> None:
+    assert run_in_shell("automl backbones nothing-of-the-kind 2>&- | grep -c .")[0] == 2
+
+
+def test_predict_takes_images_or_a_split(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    (begun.model).mkdir()
+    assert_refused(automl("predict", begun.root, "x.png", "--split", "test"), 2, "not both")
+
+
+@pytest.mark.parametrize("out", ["", ".", " "])
+def test_a_study_has_a_folder_of_its_own(automl: Callable[..., Ran], space: Path, images: Path, out: str) -> None:
+    assert_refused(automl("search", images, "--space", space, "--out", out), 2, "--out")
+
+
+def test_a_database_of_somebody_else_is_left_alone(automl: Callable[..., Ran], space: Path, images: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/study.db").write_text("precious")
+    assert_refused(automl("search", images, "--space", space, "--out", "mine"), 2, "choose another --out")
+    assert Path("mine/study.db").read_text() == "precious"

@@ -251,6 +251,10 @@ class Driver:
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         self._folder.trial(number).checkpoint.unlink(missing_ok=True)
         self.record.note(spent_seconds=self.spent_before + self._budget.spent())
+        best = self.incumbent()
+        if best is not None:
+            logger.info("best of %d trials so far: trial %d with %.4f; %.0f s left for the search",
+                        self._counted(), best.number, best.value, max(0.0, self._search_left(None)))  # fmt: skip
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
 

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
 from automl import backbones
-from automl.backbones import catalog, weights
+from automl.backbones import catalog, check_readable, weights
 from automl.errors import ConfigError, MissingWeightsError, UsageError
+from tests.small import random_weights
 
 torch.set_num_threads(1)
 
@@ -352,3 +353,14 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
 def test_every_weight_package_is_registered_for_a_backbone_of_the_catalogue() -> None:
     for name in weights._PACKAGES:
         assert catalog.find(name).name == name
+
+
+def test_a_file_that_holds_no_weights_is_noticed_before_any_work(tmp_path: Path) -> None:
+    good = random_weights(tmp_path / "good.safetensors")
+    check_readable(good)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "good.pth")
+    check_readable(tmp_path / "good.pth")
+    (tmp_path / "bad.bin").write_text("backbones: [timm/resnet18.a1_in1k]")
+    for bad in (tmp_path / "bad.bin", tmp_path / "gone.bin", tmp_path):
+        with pytest.raises(ConfigError, match="cannot read weights from"):
+            check_readable(bad)

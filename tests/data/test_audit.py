@@ -234,3 +234,11 @@ def test_messages_stay_on_one_line_whatever_the_names_are(tmp_path: Path) -> Non
 def test_an_unknown_split_is_an_error(folder: Path) -> None:
     with pytest.raises(ValueError, match='unknown split "val"'):
         ready(folder).rows("val")
+
+
+def test_a_given_split_of_which_nothing_can_be_read_is_not_drawn_anew(folder: Path, tmp_path: Path) -> None:
+    paths = sorted(folder.glob("*/*.png"))
+    rows = [f"{path},{path.parent.name},train" for path in paths] + [f"{tmp_path}/gone.png,{paths[0].parent.name},test"]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    with pytest.raises(DataError, match=r"no image of the given test split is left; first: .*gone.png: file not found"):
+        ready(tmp_path / "table.csv")

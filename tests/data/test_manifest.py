@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from automl.data.manifest import read_manifest
+from automl.data.manifest import read_manifest, walk
 from automl.errors import DataError
 from tests.images import class_folders, picture, save
 
@@ -191,3 +191,34 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"cannot list folder .*inner: Permission denied"):
         read_manifest(tmp_path)
+
+
+def test_a_link_to_itself_is_an_unreadable_file_and_not_the_end(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        save(picture(), tmp_path / label / "1.png")
+    (tmp_path / "a" / "loop.png").symlink_to("loop.png")
+    assert sorted(Path(path).name for path in read_manifest(tmp_path).rows["path"]) == ["1.png", "1.png", "loop.png"]
+
+
+def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path) -> None:
+    """Following every path through them would take factorial time."""
+    names = [f"{number}" for number in range(9)]
+    for name in names:
+        save(picture(), tmp_path / "a" / name / "1.png")
+    for name in names:
+        for other in names:
+            if other != name:
+                (tmp_path / "a" / name / f"to-{other}").symlink_to(tmp_path / "a" / other)
+    assert len(list(walk(tmp_path / "a"))) == 9
+
+
+def test_a_deep_folder_is_walked(tmp_path: Path) -> None:
+    """Deeper than Python's stack."""
+    inside = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=inside)
+        below = os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(inside)
+        inside = below
+    os.close(inside)
+    assert list(walk(tmp_path)) == []

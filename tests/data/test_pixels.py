@@ -241,3 +241,12 @@ def test_a_table_of_no_images_is_an_empty_cache(tmp_path: Path, dataset: Dataset
     empty = dataset.table[:0]
     build_cache(empty, tmp_path, [SMALL], background=WHITE, max_pixels=LIMIT)
     assert open_cache(empty, tmp_path, SMALL, background=WHITE).shape == (0, 8, 8, 3)
+
+
+def test_a_file_that_lost_its_end_is_built_again(dataset: Dataset, tmp_path: Path) -> None:
+    build(dataset, tmp_path, SMALL)
+    path = cache_path(dataset.table, tmp_path, SMALL, background=WHITE)
+    path.write_bytes(path.read_bytes()[:-1000])
+    build(dataset, tmp_path, SMALL)
+    pixels = open_cache(dataset.table, tmp_path, SMALL, background=WHITE)
+    np.testing.assert_array_equal(pixels, expected(dataset, SMALL))

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 
 from automl.backbones import build, find
 from automl.data import fit
-from automl.errors import UsageError
+from automl.errors import OutputError, UsageError
 from automl.refit import load_package, predict, save_package
 from automl.refit.refit import score
 from automl.search.spec import TrialSpec
@@ -195,3 +196,14 @@ def test_a_folder_with_odd_letters_loads(tmp_path: Path) -> None:
     loaded, _ = load_package(folder)
     images = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(loaded(images), model(images))
+
+
+def test_a_full_disk_names_the_folder_and_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("automl.refit.package.save_for_hf", full)
+    with pytest.raises(
+        OutputError, match=r"cannot write \d+ bytes of the model to .*: No space left|model \(\d+ bytes\)"
+    ):
+        package(tmp_path, SPECS["linear"])

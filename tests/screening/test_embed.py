@@ -94,3 +94,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write to"):
         save_embedding(tmp_path / "file" / "a.npy", np.zeros((1, 1), np.float32))
+
+
+def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    save_embedding(path, np.zeros((4, 3), np.float32))
+    path.write_bytes(path.read_bytes()[:100])
+    assert load_embedding(path) is None
+    save_embedding(path, np.ones((4, 3), np.float32))
+    loaded = load_embedding(path)
+    assert loaded is not None
+    assert loaded.sum() == 12

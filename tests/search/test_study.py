@@ -228,7 +228,7 @@ def test_a_storage_that_cannot_be_reached(folder: StudyFolder, url: str) -> None
     folder.root.mkdir()
     options: Any = {"direction": "maximize", "sampler": optuna.samplers.RandomSampler()}
     for reach in (lambda: create_study(folder, storage=url, **options), lambda: load_study(folder, storage=url)):
-        with pytest.raises(StorageError, match="cannot reach study storage") as error:
+        with pytest.raises(StorageError, match="cannot use study storage") as error:
             reach()
         assert len(str(error.value).splitlines()) == 1
         assert "secret" not in str(error.value)
@@ -249,5 +249,21 @@ def test_another_sqlite_file_takes_the_study(folder: StudyFolder, tmp_path: Path
 def test_a_damaged_database_is_a_storage_error(folder: StudyFolder) -> None:
     folder.root.mkdir()
     folder.database.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StorageError, match="cannot reach study storage"):
+    with pytest.raises(StorageError, match="cannot use study storage"):
         load_study(folder)
+
+
+@pytest.mark.parametrize("name", ["we ird%20?#é", "a b", "100%", "x?mode=ro"])
+def test_a_study_lives_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    folder = StudyFolder(tmp_path / name)
+    record = new_record(folder, small_config())
+    record.finish(record.ask(DISTRIBUTIONS), "pruned")
+    assert folder.database.exists()
+    assert os.listdir(tmp_path) == [name]
+    assert len(load_study(folder).get_trials()) == 1
+
+
+def test_a_folder_that_was_renamed_holds_its_study(record: StudyRecord, folder: StudyFolder) -> None:
+    record.ask(DISTRIBUTIONS)
+    moved = StudyFolder(folder.root.rename(folder.root.with_name("renamed")))
+    assert len(load_study(moved).get_trials()) == 1
