@@ -34,6 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_started: float | None = None  # when the command did, before the heavy imports
+
 DATA = Annotated[Path, typer.Argument(help="folder of class folders, folder with train/ [val/] test/, or CSV/parquet")]
 RUN = Annotated[Path, typer.Argument(help="study folder, such as runs/NAME")]
 SPACE = Annotated[
@@ -123,7 +125,7 @@ def resume(
             folder, reports, more_budget=seconds, on_top=bool(budget and budget.strip().startswith("+")),
             more_trials=int(more) if more else None, wider=load_config(find_space(space)) if space else None,
             weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt, progress=Progress(),
-            show_plan=show_plan,
+            show_plan=show_plan, started=_started,
         )  # fmt: skip
     close(folder.root, page, interrupt.code, as_json)
 
@@ -270,6 +272,8 @@ def version() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: errors that a person can cause end in one line and their exit code."""
+    global _started
+    _started = time.monotonic()
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except AutoMLError as error:
@@ -306,7 +310,7 @@ def _search(
     with signals(root) as interrupt:
         page = pipeline.search(
             config, folder, reports, weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt,
-            progress=Progress(), show_plan=show_plan, plan_only=plan_only,
+            progress=Progress(), show_plan=show_plan, plan_only=plan_only, started=_started,
         )  # fmt: skip
     if plan_only:
         show(folder.plan)

@@ -56,14 +56,18 @@ def search(
     progress: Progress,
     show_plan: Callable[[Plan, Dataset], None],
     plan_only: bool = False,
+    started: float | None = None,
 ) -> Path | None:
     """Run a new study in `folder`. Returns the report's page (None for a plan only).
+
+    Args:
+        started: When the command started (time.monotonic), from where the budget counts; default: now.
 
     Raises:
         ConfigError, MissingWeightsError, DataError, OutputError, StorageError: Before any trial starts.
         NoTrialFinishedError: The search ended without one usable trial.
     """
-    budget = Budget(config.search.budget)
+    budget = Budget(config.search.budget, started=started)
     if folder.resolved.exists():
         raise UsageError(
             f"{folder.root} holds a study already; go on with: automl resume {folder.root} (or choose another --out)"
@@ -218,9 +222,9 @@ def finish(
         raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
     if best is not None and not interrupt() and not _is_refitted(study, best):
         started = budget.spent()
-        epoch_seconds = driver.refit_epoch_seconds(best)
+        seconds, epoch_seconds = driver.refit_time(best)
         try:
-            metrics = refit_best(config, folder, best, seconds=budget.left(), epoch_seconds=epoch_seconds)
+            metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
         except AutoMLError:
             write_report(folder, reports, study)  # what the search found, all the same
             raise

@@ -42,11 +42,13 @@ def resume(
     interrupt: Interrupt,
     progress: Progress,
     show_plan: Callable[[Plan, Dataset], None],
+    started: float | None = None,
 ) -> Path | None:
     """Go on with the study in `folder`, with what is left of its budget, or with `more_budget` seconds instead (or
     `on_top` of what is left).
 
     Args:
+        started: When the command started (time.monotonic), from where the budget counts; default: now.
         wider: A space with more backbones or choices than the study's, to go on in.
         weights_dir: Needed only where the weights that the study began with are no longer in their places.
 
@@ -69,7 +71,7 @@ def resume(
         left = max(0.0, config.search.budget - spent)
         seconds = left if more_budget is None else more_budget + (left if on_top else 0.0)
         config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
-        budget = Budget(seconds)
+        budget = Budget(seconds, started=started)
         if seconds <= 0:
             logger.warning("the budget of this study is spent, so no new trial starts; give it more with --budget +1h")
         orphans = StudyRecord(study).fail_orphans(max_retries=config.search.max_retries)

@@ -17,16 +17,23 @@ from automl.training import RECALIBRATION_IMAGES
 __all__ = ["Budget", "CostModel"]
 
 REFIT_MARGIN = 1.15
-REPORT_SECONDS = 8.0  # Ray's end before the refit, package and report after it
+RAY_END_SECONDS = 2.0
+REPORT_SECONDS = 6.0  # package, leaderboard, report
 
 
 class Budget:
-    """Wall-clock seconds from the start of the command. The clock is monotonic and can be passed in."""
+    """Wall-clock seconds from the start of the command. The clock is monotonic and can be passed in.
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        started: When the command started, if not now: imports take seconds, too.
+    """
+
+    def __init__(
+        self, seconds: float, clock: Callable[[], float] = time.monotonic, *, started: float | None = None
+    ) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._started = clock()
+        self._started = clock() if started is None else started
 
     def spent(self) -> float:
         return self._clock() - self._started
@@ -97,8 +104,11 @@ class CostModel:
 
     def refit_reserve(self, params: Mapping[str, Any], epochs: int) -> float:
         """Seconds to keep for the refit and all that follows it, with a margin for the error of the prediction."""
-        test = self.costs[params["backbone"]].forward_seconds * self.test_images
-        return self.refit_seconds(params, epochs) * REFIT_MARGIN + test + REPORT_SECONDS
+        return RAY_END_SECONDS + self.refit_seconds(params, epochs) * REFIT_MARGIN + self.closing_seconds(params)
+
+    def closing_seconds(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds from the end of the refit to the end of the command."""
+        return self.costs[params["backbone"]].forward_seconds * self.test_images + REPORT_SECONDS
 
     def learn(self, params: Mapping[str, Any], epoch_seconds: float) -> None:
         """Correct the prediction for a backbone by what an epoch of a trial really took, evaluation included.

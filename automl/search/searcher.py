@@ -298,10 +298,12 @@ class Driver:
         """Whether running trials must be stopped from outside, having ignored their own time limit."""
         return bool(self._running) and self._search_left(None) < -30.0
 
-    def refit_epoch_seconds(self, trial: optuna.trial.FrozenTrial) -> float:
-        """Predicted seconds of one epoch of the refit of `trial`, start-up spread over its epochs."""
-        epochs = self._config.training.epochs
-        return self._costs.refit_seconds(self._space.params(trial.params), epochs) / epochs
+    def refit_time(self, trial: optuna.trial.FrozenTrial) -> tuple[float, float]:
+        """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share
+        of the start)."""
+        epochs, params = self._config.training.epochs, self._space.params(trial.params)
+        there = self._budget.left() - self._costs.closing_seconds(params)
+        return there, self._costs.refit_seconds(params, epochs) / epochs
 
     def _converged(self) -> bool:
         """Whether every point of a finite space was tried, or the last `patience` trials did not beat the incumbent."""

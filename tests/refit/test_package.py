@@ -203,7 +203,5 @@ def test_a_full_disk_names_the_folder_and_the_bytes(tmp_path: Path, monkeypatch:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("automl.refit.package.save_for_hf", full)
-    with pytest.raises(
-        OutputError, match=r"cannot write \d+ bytes of the model to .*: No space left|model \(\d+ bytes\)"
-    ):
+    with pytest.raises(OutputError, match=r"\d+ bytes\b.*No space left"):
         package(tmp_path, SPECS["linear"])
