@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
 
 def test_a_link_to_itself_is_an_unreadable_file_and_not_the_end(tmp_path: Path) -> None:
     for label in ("a", "b"):
-        save(picture(), tmp_path / label / "1.png")
+        save(picture(0), tmp_path / label / "1.png")
     (tmp_path / "a" / "loop.png").symlink_to("loop.png")
     assert sorted(Path(path).name for path in read_manifest(tmp_path).rows["path"]) == ["1.png", "1.png", "loop.png"]
 
@@ -204,7 +204,7 @@ def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path) -> None
     """Following every path through them would take factorial time."""
     names = [f"{number}" for number in range(9)]
     for name in names:
-        save(picture(), tmp_path / "a" / name / "1.png")
+        save(picture(0), tmp_path / "a" / name / "1.png")
     for name in names:
         for other in names:
             if other != name:

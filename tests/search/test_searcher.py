@@ -407,9 +407,24 @@ def test_a_default_that_no_longer_fits_is_left_out_and_cheaper_ones_still_run(
     driver = make_driver(folder, small_config(budget=120.0), clock=clock, seconds=seconds)
     with caplog.at_level("INFO", logger="automl"):
         started = [start(driver).spec for _ in range(4)]
+        driver.finish_rest()
     # the refit of a head on the dear one would need its embedding of 2.5 s an image
     assert [spec.backbone for spec in started[:3]] == [RESNET] * 3
     assert f"not tried: {EFFICIENTNET}" in caplog.text
+
+
+def test_a_default_that_does_not_fit_is_asked_again_when_trials_turn_out_cheaper(folder: StudyFolder) -> None:
+    """The machine was busy while costs were measured: all backbones are a hundred times as fast as they seemed."""
+    driver = make_driver(folder, small_config(budget=300.0, scheduler="none"), seconds={RESNET: 0.1, EFFICIENTNET: 1.0})
+    backbones = []
+    for _ in range(6):
+        assignment = start(driver)
+        backbones.append((assignment.spec.backbone, assignment.spec.freeze_depth))
+        for index in range(1, 5):
+            driver.report(assignment.number, epoch(index, 0.5, epoch_seconds=0.1))
+        driver.report(assignment.number, {"reason": "complete"})
+        driver.finish(assignment.number)
+    assert sorted(backbones) == sorted(DEFAULTS)
 
 
 def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, clock: Clock) -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from automl.errors import StorageError, UsageError
 from automl.paths import StudyFolder
-from automl.search.storage import create_study, driver_lock, load_study
+from automl.search.storage import create_study, driver_lock, driver_of, load_study
 from automl.search.study import StudyRecord
 from tests.small import new_record, small_config
 
@@ -174,6 +174,7 @@ def test_an_orphan_that_was_asked_nothing_is_not_retried(record: StudyRecord) ->
 
 HOLD = """
 import sys
+import time
 from pathlib import Path
 from automl.paths import StudyFolder
 from automl.search.storage import driver_lock
@@ -196,9 +197,24 @@ def test_a_second_driver_is_refused_and_told_who_the_first_is(record: StudyRecor
         assert refused.value.exit_code == 5
         first.kill()  # no clean-up: a lock must not outlive its holder
     with driver_lock(folder):
-        assert json.loads(folder.driver.read_text()) == {"host": socket.gethostname(), "pid": os.getpid()}
+        holder = driver_of(folder)
+        assert holder is not None
+        assert holder[:2] == (os.getpid(), socket.gethostname())
+        assert holder.since == pytest.approx(time.time(), abs=60)
     with driver_lock(folder):  # and again after a release
         pass
+    assert driver_of(folder) is None
+
+
+def test_a_driver_that_was_killed_drives_no_more(record: StudyRecord, folder: StudyFolder) -> None:
+    command = [sys.executable, "-c", HOLD, str(folder.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        assert driver_of(folder) is not None
+        first.kill()
+    assert folder.driver.exists()
+    assert driver_of(folder) is None
 
 
 def test_readers_see_a_study_that_its_driver_writes(record: StudyRecord, folder: StudyFolder) -> None:
