@@ -40,9 +40,11 @@ from automl.stages import Progress, audit, decode_once, locate_weights, refit_be
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["finish", "plan", "refit_trial", "resolved", "run_trials", "search", "train_counts"]
+__all__ = ["SCREENING_SHARE", "finish", "plan", "refit_trial", "resolved", "run_trials", "search", "train_counts"]
 
 logger = logging.getLogger(__name__)
+
+SCREENING_SHARE = 0.25  # of the budget, at most
 
 
 def search(
@@ -92,7 +94,9 @@ def search(
             balanced, balance_reason = wants_balance(
                 config.training.class_weights, config.search.metric, train_counts(dataset)
             )
-            screened = screen(config, folder, space, weights, share, progress)
+            screened = screen(
+                config, folder, space, weights, share, progress, seconds=SCREENING_SHARE * config.search.budget
+            )
             made = make_plan(
                 config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
                 choices=[

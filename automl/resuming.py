@@ -14,7 +14,7 @@ from automl.config import RunConfig, SearchConfig, dump_config, extended
 from automl.data import Dataset
 from automl.errors import UsageError
 from automl.paths import StudyFolder, make_folder, write_atomic
-from automl.pipeline import finish, resolved, run_trials, train_counts
+from automl.pipeline import SCREENING_SHARE, finish, resolved, run_trials, train_counts
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
 from automl.search.plan import Plan, load_plan, make_plan
@@ -124,7 +124,7 @@ def _widened(
     new = config.model_copy(update={"backbones": added})
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
     if added:
-        screened += screen(new, folder, space, weights, share, progress)
+        screened += screen(new, folder, space, weights, share, progress, seconds=SCREENING_SHARE * budget.seconds)
     return make_plan(
         config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
         choices=made.choices, keep=made.backbones,

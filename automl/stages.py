@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +112,15 @@ def screen(
     weights: Mapping[str, str],
     share: Resources,
     progress: Progress,
+    *,
+    seconds: float,
 ) -> list[Screened]:
+    """Look at every backbone cheaply, in the order of the space, for `seconds`; at least at one.
+
+    Raises:
+        NoTrialFinishedError: None of them could be screened.
+    """
+    deadline = time.monotonic() + seconds
     resolutions = resolutions_of(config, space)
     root = str(folder.root.resolve())
     specs: list[tuple[str, TrialSpec, list[int]]] = []
@@ -131,12 +140,14 @@ def screen(
         done += 1
         progress("screening", done, len(specs))
 
-    found = each_task(screen_backbone, specs, share, done=one_more)
+    found = each_task(screen_backbone, specs, share, done=one_more, enough=lambda: time.monotonic() > deadline)
     screened = [each for each in found if isinstance(each, Screened)]
     for (_, spec, _), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
             lines = str(each).strip().splitlines()
             logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
+        elif each is None:
+            logger.warning("%s is left out: the %.0f s for the screening were over", spec.backbone, seconds)
     if not screened:
         raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
     return screened

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from automl.data.audit import Audit, inspect, quarantine_unreadable, resolve_duplicates, summarise
 from automl.data.decode import DEFAULT_MAX_PIXELS, Color, decode, fit, one_line
 from automl.data.loader import Batches
-from automl.data.manifest import SPLITS, read_manifest
+from automl.data.manifest import SPLITS, Quarantined, read_manifest
 from automl.data.pixels import Variant, build_cache, open_cache
 from automl.data.split import assign_splits
 from automl.errors import DataError
@@ -170,7 +170,7 @@ def prepare(
     return Dataset(rows[_COLUMNS], tuple(classes), audit)
 
 
-def _refuse_lost_splits(named: pd.DataFrame, usable: pd.DataFrame, quarantined: list[dict[str, str]]) -> None:
+def _refuse_lost_splits(named: pd.DataFrame, usable: pd.DataFrame, quarantined: list[Quarantined]) -> None:
     """A given split of which nothing is left must not be drawn from the training images instead."""
     lost = sorted(set(named["split"]) - set(usable["split"]) - {""})
     if not lost:

@@ -150,10 +150,15 @@ def each_task(
     share: Resources,
     *,
     done: Callable[[int], None],
+    enough: Callable[[], bool] = lambda: False,
 ) -> list[Any]:
     """Run ``function(*arguments[i])`` for every i as Ray tasks with `share` each; results in order.
 
     An exception of a task is returned in its place.
+
+    Args:
+        done: Called with the index of each task that has ended.
+        enough: Once this is true and a task has succeeded, the rest is cancelled and None in their places.
     """
     remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_in_process)
     pending = {remote.remote(function, share.cpus, each): index for index, each in enumerate(arguments)}
@@ -167,6 +172,10 @@ def each_task(
             except ray.exceptions.RayError as error:
                 results[index] = error
             done(index)
+        if enough() and any(each is not None and not isinstance(each, Exception) for each in results):
+            for reference in pending:
+                ray.cancel(reference, force=True)
+            break
     return results
 
 

@@ -44,6 +44,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 300.0  # how long a database server may be away in the middle of a search
+_BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)  # the latter where Optuna was writing
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -203,7 +204,7 @@ def storage_kept(url: str) -> Iterator[None]:
     """Turn the loss of the storage in the middle of a search into a StorageError."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except _BROKEN as error:
         first = str(error).strip().splitlines()[0]
         raise StorageError(f"lost study storage {_shown(url)}: {_remedy(error, first)}") from error
 
@@ -232,9 +233,13 @@ def _retrying(condition: Callable[[BaseException], bool]) -> Retrying:
     )  # fmt: skip
 
 
-def _broke_off(error: BaseException) -> bool:
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    return isinstance(cause, DBAPIError) and cause.connection_invalidated
+def _broke_off(error: BaseException | None) -> bool:
+    """Whether a lost connection is behind `error`: Optuna may try another query on it first, which fails too."""
+    while error is not None:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _open(url: str) -> optuna.storages.RDBStorage:
@@ -281,6 +286,6 @@ def _shown(url: str) -> str:
 def _reaching(url: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
+    except (*_BROKEN, sqlite3.Error, ImportError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StorageError(f"cannot use study storage {_shown(url)}: {_remedy(error, first)}") from error

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from automl.errors import UsageError
-from automl.search.cluster import Interrupt, Resources, resources
+from automl.search.cluster import Interrupt, Resources, each_task, resources
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,18 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert inside == [(False, before)]
+
+
+def number_or_wait(number: int) -> int:
+    if number > 1:
+        threading.Event().wait()
+    return number
+
+
+def test_tasks_that_are_not_waited_for_are_cancelled(one_cluster: Resources) -> None:
+    """Once enough is known; but not before there is anything."""
+    done: list[int] = []
+    found = each_task(number_or_wait, [(1,), (2,), (3,)], one_cluster, done=done.append, enough=lambda: True)
+    assert found == [1, None, None]
+    assert done == [0]
+    assert each_task(number_or_wait, [(0,)], one_cluster, done=done.append) == [0]  # nothing is left in the way
