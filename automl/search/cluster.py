@@ -106,14 +106,20 @@ def cluster(address: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray's core takes SIGTERM for itself when it starts (a stack trace and an abort) and resets it when it stops."""
+    """Ray's core takes SIGTERM for itself when it starts (a stack trace and an abort) and resets it when it stops; one
+    that comes while it starts ends in SystemExit."""
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    left = False
     try:
         yield
+    except SystemExit:
+        left = True
     finally:
         if threading.current_thread() is threading.main_thread():
             for each, handler in handlers.items():
                 signal.signal(each, handler)
+    if left:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def resources(cpus: int | str, gpus: float | str, concurrency: int | str) -> tuple[Resources, str]:

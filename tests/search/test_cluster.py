@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from automl.errors import UsageError
-from automl.search.cluster import Interrupt, Resources, each_task, resources
+from automl.search.cluster import Interrupt, Resources, _signals_kept, each_task, resources
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,21 @@ with Interrupt().installed() as interrupt, interrupt.deferred():
 def test_a_second_signal_stops_at_once() -> None:
     ran = subprocess.run([sys.executable, "-c", TWICE], stdout=subprocess.PIPE, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (143, "")
+
+
+def test_a_sigterm_while_ray_starts_is_no_other_than_one_before_or_after() -> None:
+    """Ray's own handler is in place for a second or so."""
+
+    def start() -> None:
+        with _signals_kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+
+    interrupt = Interrupt()
+    with interrupt.installed():
+        with pytest.raises(KeyboardInterrupt):
+            start()
+        assert interrupt.code == 143
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
