@@ -7,6 +7,7 @@ The script is JSON in the study folder: steps by trial number, "*" for the numbe
     ["work", 0.06]         the seconds of an epoch; written down first (`worked`), so that lost work can be counted
     ["exit", 7]            the worker process ends at once
     ["raise", "message"]   a RuntimeError
+    ["full"]               what `write_atomic` raises when a disk is full
     ["oom"]                what torch raises when a GPU is full
     ["diverge"]            end as diverged
     ["hang", "name"]       wait until the test lets it go (`Gate`)
@@ -30,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from automl.errors import OutputError
 from automl.paths import StudyFolder, TrialFolder, write_atomic
 from automl.search.spec import TrialSpec
 from automl.training import Outcome
@@ -125,6 +127,8 @@ def run_script(
             os._exit(arguments[0])
         elif name == "raise":
             raise RuntimeError(arguments[0])
+        elif name == "full":
+            raise OutputError(f"cannot write 1234 bytes to {folder.checkpoint}: No space left on device; free space")
         elif name == "oom":
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         elif name == "diverge":

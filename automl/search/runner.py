@@ -20,10 +20,12 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from automl.errors import OutputError
 from automl.paths import StudyFolder, make_folder
 from automl.search.cluster import Resources
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec
+from automl.search.study import Reason
 from automl.search.trial import load_dataset, prepare_process, run_trial
 from automl.training import Outcome
 
@@ -98,7 +100,7 @@ def _trial_on_worker(config: dict[str, Any], *, root: str, threads: int, run: Ca
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         with contextlib.suppress(OSError):
             trial.log.write_text(traceback.format_exc())
-        tune.report({"reason": "out_of_memory" if _is_out_of_memory(error) else "crashed", "message": message[:500]})
+        tune.report({"reason": _reason_of(error), "message": message[:500]})
         raise  # the process is not used again
     tune.report({"reason": outcome.reason})
 
@@ -123,9 +125,13 @@ def _watched(log: Path, seconds: float) -> Iterator[Callable[[dict[str, Any]], N
                 log.unlink()
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def _reason_of(error: BaseException) -> Reason:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    if isinstance(error, OutputError):  # a full disk says nothing against a trial
+        return "interrupted"
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "out_of_memory"
+    return "crashed"
 
 
 class _Failed:
@@ -218,6 +224,8 @@ class _Tells(_Unremembered, tune.Callback):
         if isinstance(cause, ray.exceptions.OutOfMemoryError):  # Ray ended the worker before the kernel would
             self._driver.report(trial.config["number"], {"reason": "out_of_memory", "message": text[0][:500]})
         self._driver.finish(trial.config["number"], error=text[0] if text else "the worker process died")
+        if trial.last_result.get("reason") == "interrupted":  # by a full disk, which the next trials would find too
+            raise OutputError(trial.last_result["message"])
 
 
 class _Stops(_Unremembered, tune.Stopper):
