@@ -1,32 +1,29 @@
 """Searches whose processes are killed again and again: nothing is lost, nothing is done twice, nothing stays behind.
 
-The moments are drawn from a seed. Most lie within a number of epochs after the driver has begun, so that every driver
-gets somewhere; every fifth lies in the seconds in which a driver starts.
+The moments are drawn from a seed. Most lie some epochs after the last one, so that every driver gets somewhere; every
+fifth lies in the seconds in which a driver starts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import signal
-import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 
 import psutil
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
 from automl.search.storage import load_study
 from automl.search.study import counts
 from tests.drivers import is_worker, marked, start_driver
-from tests.faults import Step, calls, worked, write_script
+from tests.faults import Step, worked, write_script
 from tests.small import new_record, small_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
@@ -34,103 +31,144 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's 
 EPOCHS, EPOCH_SECONDS = 10, 0.06
 
 
-@dataclass
-class Loop:
-    """Drivers of one study, and what was killed of them.
+class Victims:
+    """What is killed of the driver in `process` and of all that it started, which carries `mark`."""
 
-    `victims`: "everything" with Ray's processes, "driver" alone, "workers", "both" of them, or "SIGTERM" to the driver.
-    """
+    def __init__(self, mark: str, process: ForkServerProcess, rng: random.Random) -> None:
+        self._mark, self._process, self._rng = mark, process, rng
 
-    folder: StudyFolder
-    victims: str
-    kills: int
-    trials: int
-    at_once: int = 1
-    address: str | None = None
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
-    rng: random.Random = field(default_factory=lambda: random.Random(20))
-    killed: int = 0
-    drivers: int = 0
+    def workers(self) -> bool:
+        return self._kill([each for each in marked(self._mark) if is_worker(each)])
 
-    def run(self) -> None:
-        """Start drivers until one ends by itself with everything done."""
-        write_script(
-            self.folder,
-            {"*": [step for epoch in range(EPOCHS) for step in _epoch(epoch + 1)]},
-        )
-        new_record(self.folder, small_config())
-        driver = None
-        try:
-            while True:
-                if driver is None:
-                    driver = self._start()
-                if self.killed == self.kills:
-                    driver.join()
-                    assert driver.exitcode == 0
-                    assert self._all_gone()
-                    return
-                self._await_the_moment(driver)
-                if not driver.is_alive() and self.killed < self.kills:
-                    raise AssertionError(f"the study ended after {self.killed} kills: exit code {driver.exitcode}")
-                if self._kill(driver):
-                    driver = None
-        finally:
-            for process in [*marked(self.mark), *([psutil.Process(driver.pid)] if driver and driver.is_alive() else [])]:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+    def driver(self) -> bool:
+        """Ray's processes have to notice."""
+        return self._kill([self._driver])
 
-    def _start(self) -> ForkServerProcess:
-        self.drivers += 1
-        return start_driver(
-            self.folder, self.mark, self.address,
-            at_once=self.at_once, trials=self.trials, max_retries=self.kills, max_failures=1000,
-        )  # fmt: skip
+    def both(self) -> bool:
+        return self._kill([self._driver, *(each for each in marked(self._mark) if is_worker(each))])
 
-    def _begun(self) -> int:
-        return sum(len(epochs) for epochs in worked(self.folder).values())
+    def everything(self) -> bool:
+        return self._kill([self._driver, *marked(self._mark)])
 
-    def _await_the_moment(self, driver: ForkServerProcess) -> None:
-        if self.killed % 5 == 4 and self.victims != "workers":
-            driver.join(self.rng.uniform(0, 4))
-            return
-        enough = self._begun() + self.rng.randint(1, 2 * EPOCHS * self.trials * 4 // (5 * 5 * self.kills // 2 * 2))
-        while driver.is_alive() and self._begun() < enough:
-            driver.join(0.01)
-        driver.join(self.rng.uniform(0, 2 * EPOCH_SECONDS))
+    def sigterm(self) -> bool:
+        self._driver.terminate()
+        self._process.join(60)
+        assert self._process.exitcode == 128 + signal.SIGTERM
+        return True
 
-    def _kill(self, driver: ForkServerProcess) -> bool:
-        """Kill the victims. Returns whether the driver was one of them."""
-        if self.victims == "SIGTERM":
-            assert driver.pid is not None
-            os.kill(driver.pid, signal.SIGTERM)
-            driver.join(60)
-            assert driver.exitcode == 143
-            assert self._all_gone()
+    @property
+    def _driver(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
+
+    def _kill(self, processes: list[psutil.Process]) -> bool:
+        self._rng.shuffle(processes)
+        for each in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        return bool(processes)
+
+
+def kill_and_resume(
+    folder: StudyFolder,
+    kill: Callable[[Victims], bool],
+    *,
+    kills: int,
+    trials: int,
+    at_once: int = 1,
+    address: str | None = None,
+    seed: int = 20,
+) -> int:
+    """Drive a study of `trials` trials through `kills` kills to its end. Returns how many drivers it took."""
+    epoch: list[Step] = [["work", EPOCH_SECONDS], ["report", 0.5], ["checkpoint"]]
+    write_script(folder, {"*": epoch * EPOCHS})
+    new_record(folder, small_config())
+    mark, rng = uuid.uuid4().hex, random.Random(seed)
+    drivers, killed, process = 0, 0, None
+    try:
+        while process is None or process.exitcode is None:
+            if process is None:
+                drivers += 1
+                process = start_driver(
+                    folder, mark, address, at_once=at_once, trials=trials, max_retries=kills, max_failures=1000
+                )
+            if killed == kills:
+                process.join()
+            elif drivers % 5 == 0 and kill is not Victims.workers:
+                process.join(rng.uniform(0, 5))
+            else:
+                enough = begun(folder) + rng.randint(1, 3 * EPOCHS * trials // (2 * kills))
+                while process.is_alive() and begun(folder) < enough:
+                    process.join(0.01)
+                process.join(rng.uniform(0, 2 * EPOCH_SECONDS))
+            if process.exitcode is None and kill(Victims(mark, process, rng)):
+                killed += 1
+                if kill is not Victims.workers:
+                    process.join(60)
+                    assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
+                    process = None
+        assert (killed, process.exitcode) == (kills, 0)
+        assert psutil.wait_procs(marked(mark), timeout=60)[1] == []
+    finally:
+        for each in [*marked(mark), *([psutil.Process(process.pid)] if process and process.is_alive() else [])]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    return drivers
+
+
+def begun(folder: StudyFolder) -> int:
+    return sum(map(len, worked(folder).values()))
+
+
+def lost_epochs(folder: StudyFolder) -> int:
+    """Check that every attempt at a trial goes on where the last one was. Returns how many epochs were begun again."""
+    trials, epochs = load_study(folder).get_trials(), worked(folder)
+    lost = 0
+    for trial in trials:
+        here = epochs.get(trial.number, [])
+        if not here:
+            continue
+        assert here == list(range(here[0], here[-1] + 1)), f"trial {trial.number} ran twice, or not in order: {here}"
+        before = trial.user_attrs.get("resumes")
+        while before is not None and before not in epochs:
+            before = trials[before].user_attrs.get("resumes")
+        last = epochs[before][-1] if before is not None else 0
+        assert last <= here[0] <= last + 1, f"trial {trial.number} begins with epoch {here[0]} after epoch {last}"
+        lost += here[0] == last
+    return lost
+
+
+def check(folder: StudyFolder, trials: int) -> None:
+    """Check that the study is what it would have been without a kill."""
+    found = load_study(folder).get_trials()
+    assert all(trial.state.is_finished() for trial in found)
+    counted = [trial for trial in found if counts(trial)]
+    assert len(counted) == trials
+    again = defaultdict(list)
+    for trial in found:
+        again[trial.user_attrs.get("resumes")].append(trial.number)
+        assert list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
+    assert all(len(numbers) == 1 for before, numbers in again.items() if before is not None), "retried twice"
+    for trial in counted:
+        if trial.state == TrialState.COMPLETE:
+            lines = folder.trial(trial.number).metrics.read_text().splitlines()
+            assert [json.loads(line)["epoch"] for line in lines] == list(range(1, EPOCHS + 1))
+            assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
         else:
-            found = [*self._workers(), *([psutil.Process(driver.pid)] if self.victims != "workers" else [])]
-            if self.victims == "driver":
-                found = found[-1:]
-            elif self.victims == "everything":
-                found += marked(self.mark)
-            self.rng.shuffle(found)
-            if not found:
-                return False
-            for process in found:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            if self.victims != "workers":
-                driver.join(60)
-                assert driver.exitcode == -signal.SIGKILL
-                assert self._all_gone()
-        self.killed += 1
-        return self.victims != "workers"
+            assert trial.user_attrs["reason"] == "crashed"
 
-    def _workers(self) -> list[psutil.Process]:
-        if self.address is None:
-            return [process for process in marked(self.mark) if is_worker(process)]
-        last = max(calls(self.folder).items(), default=None)
-        return [psutil.Process(last[1]["pid"])] if last and psutil.pid_exists(last[1]["pid"]) else []
 
-    def _all_gone(self) -> bool:
-        """Whether no process that a driver started outlives it for long."""
-        return psutil.wait_procs(marked(self.mark), timeout=60)[1] == []
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kill", [Victims.everything, Victims.driver, Victims.workers, Victims.both, Victims.sigterm])
+def test_forty_trials_two_at_a_time_through_twenty_five_kills(
+    scripted: StudyFolder, kill: Callable[[Victims], bool]
+) -> None:
+    drivers = kill_and_resume(scripted, kill, kills=25, trials=40, at_once=2)
+    check(scripted, 40)
+    lost = lost_epochs(scripted)
+    found = load_study(scripted).get_trials()
+    states = [trial.state.name for trial in found if counts(trial)]
+    print(
+        f"\n{kill.__name__}: 25 kills, {drivers} drivers, {len(found)} attempts at {len(states)} "
+        f"trials ({states.count('COMPLETE')} complete), {begun(scripted)} epochs begun, {lost} of them again"
+    )
