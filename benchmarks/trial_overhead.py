@@ -1,24 +1,27 @@
 """What a trial costs beyond its training: start, report, tell, and the next question, with warm workers.
 
-    python benchmarks/trial_overhead.py --trials 30
+    python benchmarks/trial_overhead.py --trials 500 1000 2000
 
 Two figures. "no-op": trials that report three epochs and do nothing, so all their time is overhead of Ray, Optuna and
-the driver. "start": seconds from a real trial's assignment to its first training step (the model is built, its weights
-are read, the pixel cache is opened), as trials of a real study recorded it (--run).
+the driver; one search, looked at after as many trials as asked for. "start": seconds from a real trial's assignment to
+its first training step (the model is built, its weights are read, the pixel cache is opened), as trials of a real study
+recorded it (--run).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import cProfile
 import itertools
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import optuna
+import psutil
 from PIL import Image
 from torch import nn
 
@@ -32,7 +35,7 @@ from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec
 from automl.search.storage import create_study, load_study
-from automl.search.study import StudyRecord
+from automl.search.study import StudyRecord, make_sampler
 from automl.space import make_space
 from automl.training import Outcome
 
@@ -42,7 +45,7 @@ params:
   learning_rate: {low: 1.0e-4, high: 1.0e-1, log: true}
   freeze_depth: [0.0, 0.5]
 training: {epochs: 3}
-search: {scheduler: none, budget: 1h}
+search: {scheduler: none, budget: 3h}
 """
 
 
@@ -54,8 +57,33 @@ def no_op(spec: TrialSpec, *_: Any, report: Any, **__: Any) -> Outcome:
     return Outcome("complete", 3, 0.0, nn.Identity())
 
 
-def measure(trials: int) -> tuple[float, list[float]]:
-    """Return seconds of the whole search without Ray's start, and seconds between the starts of successive trials."""
+class Seen(NamedTuple):
+    """The search after a number of trials: seconds since its start, resident memory of the driver, size of the study's
+    files, both in MB."""
+
+    trials: int
+    seconds: float
+    memory: float
+    size: float
+
+
+class Watched(Driver):
+    """Looks at itself after the trials whose numbers are in `marks`."""
+
+    marks: frozenset[int] = frozenset()
+    seen: list[Seen]
+    started = 0.0
+
+    def finish(self, number: int, *, error: str | None = None) -> None:
+        super().finish(number, error=error)
+        if number + 1 in self.marks:
+            files = self._folder.root.glob(f"{self._folder.database.name}*")
+            memory, size = psutil.Process().memory_info().rss, sum(each.stat().st_size for each in files)
+            self.seen.append(Seen(number + 1, time.perf_counter() - self.started, memory / 2**20, size / 2**20))
+
+
+def measure(trials: list[int], profile: Path | None) -> tuple[list[Seen], list[float]]:
+    """Return the search as seen after each of `trials`, without Ray's start, and seconds between successive starts."""
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images"
         rng = np.random.default_rng(0)
@@ -71,12 +99,11 @@ def measure(trials: int) -> tuple[float, list[float]]:
         )
         dataset.save(folder.manifest, folder.audit)
         config = parse_config(CONFIG, "benchmark")
-        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
+        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": max(trials)})})
         name = config.backbones[0].name
-        sampler = optuna.samplers.TPESampler(seed=0)
-        study = create_study(folder, storage=None, direction="maximize", sampler=sampler)
+        study = create_study(folder, storage=None, direction="maximize", sampler=make_sampler(0))
         cost = Cost(1e-4, {0.0: 1e-3, 0.5: 1e-3}, 0.1, 1.0, 100.0, 1000)
-        driver = Driver(
+        driver = Watched(
             StudyRecord(study),
             folder=folder,
             config=config,
@@ -85,29 +112,38 @@ def measure(trials: int) -> tuple[float, list[float]]:
             defaults=[],
             costs=CostModel({name: cost}, {name: 224}, train_images=12, validation_images=4),
             latency={},
-            budget=Budget(3600),
+            budget=Budget(config.search.budget),
             balanced=False,
             interrupted=Interrupt(),
         )
-        with cluster(None):
+        driver.marks, driver.seen = frozenset(trials), []
+        with cluster(None), cProfile.Profile() if profile else contextlib.nullcontext() as profiler:
             share, _ = resources("auto", "auto", "auto")
-            started = time.perf_counter()
+            driver.started = time.perf_counter()
             run_search(driver, folder, share._replace(concurrency=1), interrupted=Interrupt(), run=no_op)
-            seconds = time.perf_counter() - started
+        if profile:
+            profiler.dump_stats(profile)
         starts = sorted(trial.datetime_start.timestamp() for trial in study.trials if trial.datetime_start)
-        assert len(starts) == trials, f"{len(starts)} of {trials} trials ran"
-        return seconds, [after - before for before, after in itertools.pairwise(starts)]
+        assert len(starts) == max(trials), f"{len(starts)} of {max(trials)} trials ran"
+        return driver.seen, [after - before for before, after in itertools.pairwise(starts)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--trials", type=int, nargs="+", default=[30])
     parser.add_argument("--run", type=Path, help="a study folder, such as runs/demo")
+    parser.add_argument("--profile", type=Path, help="write what the driver's time goes to there (for pstats)")
     options = parser.parse_args()
-    seconds, gaps = measure(options.trials)
-    warm = gaps[2:]
-    print(f"no-op  {options.trials} trials in {seconds:.1f} s, worker start included")
-    print(f"no-op  median {statistics.median(warm):.3f} s a trial, 95th percentile {np.percentile(warm, 95):.3f} s")
+    seen, gaps = measure(sorted(options.trials), options.profile)
+    begun = 2  # the first trials wait for their worker
+    for each in seen:
+        warm = gaps[begun : each.trials - 1]
+        print(
+            f"no-op  {each.trials:5d} trials in {each.seconds:6.1f} s; since the line before: median "
+            f"{statistics.median(warm):.3f} s a trial, 95th percentile {np.percentile(warm, 95):.3f} s; "
+            f"driver {each.memory:.0f} MB, study {each.size:.1f} MB"
+        )
+        begun = each.trials - 1
     if options.run:
         study = load_study(StudyFolder(options.run))
         attrs = [trial.user_attrs for trial in study.trials]
