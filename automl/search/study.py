@@ -97,10 +97,12 @@ class StudyRecord:
 
         Of an epoch recorded twice (a trial killed before its checkpoint was written repeats it) the first value stays.
         """
-        if epoch not in self.study._storage.get_trial(trial._trial_id).intermediate_values:
+        known = trial._cached_frozen_trial  # no one else writes to it
+        if epoch not in known.intermediate_values:
             trial.report(value, epoch)
         for key, fact in facts.items():
-            trial.set_user_attr(key, fact)
+            if key not in known.user_attrs or known.user_attrs[key] != fact:  # most stay, and each costs a transaction
+                trial.set_user_attr(key, fact)
 
     @patient
     def finish(self, trial: optuna.Trial, reason: Reason, message: str = "", *, retried: bool = False) -> TrialState:

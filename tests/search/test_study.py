@@ -166,6 +166,21 @@ def test_reasons_have_limits_of_their_own(record: StudyRecord) -> None:
     assert [each.user_attrs.get("retried", False) for each in record.study.get_trials()] == [True, True, True, False]
 
 
+def test_facts_that_stay_the_same_are_written_once(record: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = record.ask(DISTRIBUTIONS)
+    written: list[str] = []
+    write = optuna.Trial.set_user_attr
+    monkeypatch.setattr(
+        optuna.Trial, "set_user_attr", lambda self, key, value: (written.append(key), write(self, key, value))[1]
+    )
+    record.epoch(trial, 1, 0.5, {"host": "here", "latency_ms": None, "epochs": 1})
+    record.epoch(trial, 2, 0.6, {"host": "here", "latency_ms": None, "epochs": 2})
+    assert written == ["host", "latency_ms", "epochs", "epochs"]
+    read = record.study.get_trials()[0]
+    assert read.user_attrs == {"origin": "sampler", "host": "here", "latency_ms": None, "epochs": 2}
+    assert read.intermediate_values == {1: 0.5, 2: 0.6}
+
+
 def test_an_orphan_that_was_asked_nothing_is_not_retried(record: StudyRecord) -> None:
     record.study.ask()
     assert record.fail_orphans(max_retries=2) == [0]
