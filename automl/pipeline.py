@@ -226,7 +226,7 @@ def finish(
         raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
     if best is not None and not interrupt() and not _is_refitted(study, best):
         started = budget.spent()
-        seconds, epoch_seconds = driver.refit_time(best)
+        seconds, epoch_seconds = driver.clock.refit_time(best)
         try:
             metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
         except AutoMLError:

@@ -28,7 +28,9 @@ PARAMETERS: dict[str, Parameter] = {
         float, 0.0, "fraction of the backbone's stages that is frozen (0 everything trains, 1 head only)"
     ),
     "resolution": Parameter(int, 224, "side of the square input, in pixels", 28, 1024),
-    "learning_rate": Parameter(float, None, "peak learning rate of the head and the last stage", 1e-8, 1.0),
+    "learning_rate": Parameter(
+        float, None, "peak learning rate of the head; stages below it have theirs times layer_decay", 1e-8, 1.0
+    ),
     "layer_decay": Parameter(float, None, "factor on the learning rate per stage below the head", 0.01, 1.0),
     "weight_decay": Parameter(float, None, "decoupled weight decay; never on norms and biases", 0.0, 1.0),
     "augmentation": Parameter(str, "light", "augmentation policy of the training images", choices=AUGMENTATIONS),

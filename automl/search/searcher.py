@@ -18,6 +18,7 @@ from automl.config import SearchConfig
 from automl.paths import StudyFolder
 from automl.search.assignment import Assignment, cause_of_death, hand_over
 from automl.search.budget import Budget, CostModel
+from automl.search.clock import Clock
 from automl.search.scheduler import Rungs, group_of
 from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
@@ -74,12 +75,14 @@ class Driver:
         self._folder, self._config, self._space, self._weights = folder, config, space, weights
         self._costs, self._latency, self._budget, self._balanced = costs, latency, budget, balanced
         self._interrupted, self._memory_share = interrupted, memory_share
-        self._maximize = record.study.direction == optuna.study.StudyDirection.MAXIMIZE
         self._rungs = Rungs(
             grace_epochs=config.search.grace_epochs,
             reduction=config.search.reduction,
             max_epochs=config.training.epochs,
-            maximize=self._maximize,
+            maximize=record.maximize,
+        )
+        self.clock = Clock(
+            record, budget, costs, space, epochs=config.training.epochs, first_rung=config.search.grace_epochs
         )
         self._running: dict[int, _Running] = {}
         self._failures = 0
@@ -108,14 +111,14 @@ class Driver:
     def next(self) -> Assignment | None:
         """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
         while self._goes_on():
-            default = next((each for each in self._defaults if self._fits(each)), None)
+            default = next((each for each in self._defaults if self.clock.fits(each)), None)
             if default is not None and not self.record.trials(TrialState.WAITING):
                 self._defaults.remove(default)  # those that do not fit stay: trials teach what trials cost
                 self.record.enqueue(default, origin="default")
             trial = self.record.ask(self._space.distributions)
-            if trial.user_attrs["origin"] == "sampler" and not self._fits(trial.params):
+            if trial.user_attrs["origin"] == "sampler" and not self.clock.fits(trial.params):
                 self._skipped += 1
-                self.record.finish(trial, "skipped", self._too_long(trial.params))
+                self.record.finish(trial, "skipped", self.clock.too_long(trial.params))
                 self._enqueue_head_only(trial.params)
                 continue
             assignment = self._assign(trial)
@@ -141,16 +144,16 @@ class Driver:
     def _out_of_time(self) -> bool:
         waiting = self.record.trials(TrialState.WAITING)
         if waiting:
-            return not self._fits(planned_params(waiting[0]))
-        if any(self._fits(each) for each in self._defaults):
+            return not self.clock.fits(planned_params(waiting[0]))
+        if any(self.clock.fits(each) for each in self._defaults):
             return False
-        return self._search_left(None) <= 0 or self._skipped == MAX_SKIPPED
+        return self.clock.search_left() <= 0 or self._skipped == MAX_SKIPPED
 
     def _enqueue_head_only(self, params: Mapping[str, Any]) -> None:
         """Use the last minutes: where the space has it, try what was proposed with only a head, on cached features."""
         wanted = {**params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
         head_only = self._space.nearest(wanted)
-        if CostModel.is_head_only(self._space.params(head_only)) and self._fits(head_only):
+        if CostModel.is_head_only(self._space.params(head_only)) and self.clock.fits(head_only):
             self.record.enqueue(head_only, origin="sampler")
 
     def _assign(self, trial: optuna.Trial) -> Assignment | None:
@@ -184,7 +187,7 @@ class Driver:
         if resumes is not None:
             hand_over(self.record, self._folder, int(resumes), trial, metric=self._config.search.metric)
         logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], in_words(params))
-        return Assignment(trial.number, spec, max(1.0, self._search_left(params)), self._hang_after(params))
+        return Assignment(trial.number, spec, max(1.0, self.clock.search_left(params)), self._hang_after(params))
 
     def _hang_after(self, params: Mapping[str, Any]) -> float:
         """Seconds of silence after which a trial is taken to hang."""
@@ -251,10 +254,10 @@ class Driver:
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         self._folder.trial(number).checkpoint.unlink(missing_ok=True)
         self.record.note(spent_seconds=self.spent_before + self._budget.spent())
-        best = self.incumbent()
+        best = self.record.incumbent()
         if best is not None:
             logger.info("best of %d trials so far: trial %d with %.4f; %.0f s left for the search",
-                        self._counted(), best.number, best.value, max(0.0, self._search_left(None)))  # fmt: skip
+                        self._counted(), best.number, best.value, max(0.0, self.clock.search_left()))  # fmt: skip
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
 
@@ -284,26 +287,12 @@ class Driver:
         for number in list(self._running):
             self.finish(number)
         for params in self._defaults:
-            logger.info("not tried: %s", self._too_long(params))
+            logger.info("not tried: %s", self.clock.too_long(params))
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
-
-    def incumbent(self) -> optuna.trial.FrozenTrial | None:
-        """Return the best COMPLETE trial, or None."""
-        done = self.record.trials(TrialState.COMPLETE)
-        if not done:
-            return None
-        return (max if self._maximize else min)(done, key=lambda each: each.value or 0.0)
 
     def past_deadline(self) -> bool:
         """Whether running trials must be stopped from outside, having ignored their own time limit."""
-        return bool(self._running) and self._search_left(None) < -30.0
-
-    def refit_time(self, trial: optuna.trial.FrozenTrial) -> tuple[float, float]:
-        """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share
-        of the start)."""
-        epochs, params = self._config.training.epochs, self._space.params(trial.params)
-        there = self._budget.left() - self._costs.closing_seconds(params)
-        return there, self._costs.refit_seconds(params, epochs) / epochs
+        return bool(self._running) and self.clock.search_left() < -30.0
 
     def _converged(self) -> bool:
         """Whether every point of a finite space was tried, or the last `patience` trials did not beat the incumbent."""
@@ -311,35 +300,10 @@ class Driver:
         points = self._space.points
         if points is not None and len({tuple(sorted(each.params.items())) for each in trials}) >= points:
             return not self.record.trials(TrialState.RUNNING, TrialState.WAITING)
-        patience, best = self._config.search.patience, self.incumbent()
+        patience, best = self._config.search.patience, self.record.incumbent()
         if patience is None or best is None or self._defaults or self.record.trials(TrialState.WAITING):
             return False
         return sum(each.number > best.number for each in trials) >= patience
 
-    # Time
-
     def _counted(self) -> int:
         return sum(each.state != TrialState.WAITING and counts(each) for each in self.record.trials())
-
-    def _search_left(self, params: Mapping[str, Any] | None) -> float:
-        """Seconds until the search must end so that the incumbent, or `params`, can still be refitted."""
-        epochs = self._config.training.epochs
-        best = self.incumbent()
-        candidates = [self._space.params(best.params)] if best is not None else []
-        if params is not None:
-            candidates.append(self._space.params(params))
-        reserve = max((self._costs.refit_reserve(each, epochs) for each in candidates), default=0.0)
-        return self._budget.left() - reserve
-
-    def _needed(self, params: Mapping[str, Any]) -> float:
-        """Predicted seconds until `params` has something to be judged by: its first rung."""
-        full = self._space.params(params)
-        epochs = min(self._config.search.grace_epochs, self._config.training.epochs)
-        return self._costs.trial_seconds(full, epochs)
-
-    def _fits(self, params: Mapping[str, Any]) -> bool:
-        return self._needed(params) <= self._search_left(params)
-
-    def _too_long(self, params: Mapping[str, Any]) -> str:
-        short, needed = in_words(self._space.params(params)), self._needed(params)
-        return f"{short} needs about {needed:.0f} s, {max(0.0, self._search_left(params)):.0f} s are left"

@@ -66,6 +66,15 @@ class StudyRecord:
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
 
+    @property
+    def maximize(self) -> bool:
+        return self.study.direction == optuna.study.StudyDirection.MAXIMIZE
+
+    def incumbent(self) -> FrozenTrial | None:
+        """Return the best COMPLETE trial, or None."""
+        done = self.trials(TrialState.COMPLETE)
+        return (max if self.maximize else min)(done, key=lambda each: each.value or 0.0) if done else None
+
     @patient
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in `states` (all without), oldest first. They are shared: do not change them."""

@@ -442,18 +442,18 @@ def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, cl
 def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock) -> None:
     seconds = {RESNET: 0.2, EFFICIENTNET: 0.001}
     driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=seconds, defaults=False)
-    before = driver._search_left(None)
+    before = driver.clock.search_left()
     while start(driver).spec.from_embeddings or driver.record.study.trials[-1].params["backbone"] != RESNET:
         pass
     number = driver.record.study.trials[-1].number
     driver.report(number, epoch(4, 0.9) | {"seconds": 80.0})
     driver.report(number, {"reason": "complete"})
     driver.finish(number)
-    best = driver.incumbent()
+    best = driver.record.incumbent()
     assert best is not None
     assert best.number == number
     reserve = driver._costs.refit_reserve(driver._space.params(best.params), 4)
-    assert driver._search_left(None) == pytest.approx(before - reserve)
+    assert driver.clock.search_left() == pytest.approx(before - reserve)
     assert reserve > 50
 
 
@@ -469,11 +469,11 @@ def test_running_trials_past_their_deadline_are_noticed(folder: StudyFolder, clo
 @pytest.mark.parametrize(("metric", "expected"), [("accuracy", 0.9), ("log_loss", 0.1)])
 def test_the_incumbent_is_the_best_complete_trial(folder: StudyFolder, metric: Any, expected: float) -> None:
     driver = make_driver(folder, small_config(metric=metric, scheduler="none"))
-    assert driver.incumbent() is None
+    assert driver.record.incumbent() is None
     for value in (0.5, 0.9, 0.1):
         run(driver, [value] * 4)
     run(driver, [2.0 if metric == "accuracy" else -1.0], reason="diverged")
-    best = driver.incumbent()
+    best = driver.record.incumbent()
     assert best is not None
     assert best.value == expected
 

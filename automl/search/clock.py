@@ -1,0 +1,58 @@
+"""What still fits into the budget: the driver's view of time, with the refit of the best so far always kept free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from automl.search.budget import Budget, CostModel
+from automl.search.show import in_words
+from automl.search.study import StudyRecord
+from automl.space import Space
+
+__all__ = ["Clock"]
+
+
+class Clock:
+    """Compares what trials need with what the refit leaves.
+
+    Args:
+        epochs: Of a whole trial, and of the refit.
+        first_rung: Epochs after which a trial has something to be judged by.
+    """
+
+    def __init__(
+        self, record: StudyRecord, budget: Budget, costs: CostModel, space: Space, *, epochs: int, first_rung: int
+    ) -> None:
+        self._record, self._budget, self._costs, self._space = record, budget, costs, space
+        self._epochs, self._first_rung = epochs, min(first_rung, epochs)
+
+    def search_left(self, params: Mapping[str, Any] | None = None) -> float:
+        """Seconds until the search must end so that the incumbent, or `params`, can still be refitted."""
+        best = self._record.incumbent()
+        candidates = [self._space.params(best.params)] if best is not None else []
+        if params is not None:
+            candidates.append(self._space.params(params))
+        reserve = max((self._costs.refit_reserve(each, self._epochs) for each in candidates), default=0.0)
+        return self._budget.left() - reserve
+
+    def fits(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial of `params` that starts now reaches its first rung in time."""
+        return self._needed(params) <= self.search_left(params)
+
+    def too_long(self, params: Mapping[str, Any]) -> str:
+        """Say that it does not."""
+        short, left = in_words(self._space.params(params)), max(0.0, self.search_left(params))
+        return f"{short} needs about {self._needed(params):.0f} s, {left:.0f} s are left"
+
+    def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:
+        """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share
+        of the start)."""
+        params = self._space.params(trial.params)
+        there = self._budget.left() - self._costs.closing_seconds(params)
+        return there, self._costs.refit_seconds(params, self._epochs) / self._epochs
+
+    def _needed(self, params: Mapping[str, Any]) -> float:
+        return self._costs.trial_seconds(self._space.params(params), self._first_rung)
