@@ -1,25 +1,33 @@
-"""The curves that `record.py` wrote, and what both replays do with their results: intervals, tables, a line chart."""
+"""The curves that `record.py` wrote, worlds made of them for samplers to search, and how results are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import optuna
 import pandas as pd
+from scipy.special import expit, logit
+from scipy.stats import norm, spearmanr
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.linear_model import Ridge
 
 from automl.config import load_config
 from automl.search.spec import trains_on_embeddings
 from automl.space import Space, make_space
 
-__all__ = ["HERE", "RESULTS", "SETS", "Curve", "interval", "line_chart", "load_curves", "load_space", "markdown"]
-
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 SETS = ("textile", "fashion-mnist")
+VALIDATION_IMAGES = 200  # as `record.SIZES` has it
+CHANCE = 0.1  # accuracy that the regressions give a diverged configuration
 COLOURS = ("#888888", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#000000")
+
+Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Curve:
     """
 
     configuration: int
-    params: Mapping[str, Any]
+    params: Params
     values: tuple[float, ...]
     losses: tuple[float, ...]
     seconds: tuple[float, ...]
@@ -80,9 +88,150 @@ def load_space(name: str) -> Space:
     return make_space([each.name for each in config.backbones], config.params)
 
 
+def features(points: Sequence[Params], space: Space) -> np.ndarray:
+    """Return one row of numbers for each point, freeze depth, resolution and learning rate last."""
+    names = [(name, choice) for name in ("backbone", "augmentation") for choice in space.choices(name)]
+    columns = [[each[name] == choice for each in points] for name, choice in names]
+    columns.append([each["freeze_depth"] == 1.0 for each in points])
+    columns.append([each["freeze_depth"] for each in points])
+    columns.append([each["resolution"] == max(space.choices("resolution")) for each in points])
+    columns.append([np.log10(each["learning_rate"]) + 3 for each in points])
+    return np.array(columns, dtype=float).T
+
+
+def points_of(space: Space, count: int, seed: int) -> list[Params]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [study.ask(space.distributions).params for _ in range(count)]
+
+
+def is_head_only(params: Params) -> bool:
+    return Curve(0, params, (), (), (), 0.0).head_only
+
+
+class Cost:
+    """Predicted seconds of trials in full, and `error`, the standard deviation of the logarithm around it."""
+
+    def __init__(self, curves: Sequence[Curve], space: Space) -> None:
+        self.space = space
+        heads = [sum(each.seconds) for each in curves if each.head_only]
+        self.head_seconds = float(np.median(heads)) if heads else 1.0
+        rest = [each for each in curves if not each.head_only and not each.diverged]
+        points, seconds = [each.params for each in rest], np.log([sum(each.seconds) for each in rest])
+        self.ridge = Ridge(1e-2).fit(self._columns(points), seconds)
+        self.error = float((seconds - self.ridge.predict(self._columns(points))).std())
+
+    def _columns(self, points: Sequence[Params]) -> np.ndarray:
+        known = features(points, self.space)[:, :-1]  # the learning rate costs nothing
+        depth, side = known[:, -2:-1], known[:, -1:]
+        return np.hstack([known, depth**2, depth * side])
+
+    def __call__(self, points: Sequence[Params]) -> np.ndarray:
+        heads = [is_head_only(each) for each in points]
+        return np.where(heads, self.head_seconds, np.exp(self.ridge.predict(self._columns(points))))
+
+
+class Regressor(Protocol):
+    def fit(self, x: np.ndarray, y: np.ndarray) -> Any: ...
+    def predict(self, x: np.ndarray) -> np.ndarray: ...
+
+
+def gp(columns: int) -> Regressor:
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(np.full(columns, 2.0), (0.3, 30.0), nu=2.5)
+    return GaussianProcessRegressor(kernel + WhiteKernel(0.1, (1e-3, 1.0)), normalize_y=True, random_state=0)
+
+
+def trees(columns: int) -> Regressor:
+    return ExtraTreesRegressor(100, random_state=0)
+
+
+def log_odds(curve: Curve, epochs: int) -> np.ndarray:
+    values = [*curve.values, *[CHANCE] * (epochs - len(curve.values))]
+    return logit(np.clip(values, 0.5 / VALIDATION_IMAGES, 1 - 0.5 / VALIDATION_IMAGES))
+
+
+class Surrogate:
+    """A world with a curve at every point of the space, measured on 200 images, some of which are hard for all."""
+
+    def __init__(self, curves: Sequence[Curve], space: Space, make: Callable[[int], Regressor]) -> None:
+        self.space, self.cost = space, Cost(curves, space)
+        self.epochs = max(len(each.values) for each in curves)
+        points = [each.params for each in curves]
+        x, y = features(points, space), np.array([log_odds(each, self.epochs) for each in curves])
+        self.regressor = make(x.shape[1]).fit(x, y)
+        self.best = float(self.truth([*points_of(space, 5000, 0), *points])[:, -1].max())
+        held_out = np.zeros_like(y)
+        for fold in range(8):
+            out = np.arange(len(y)) % 8 == fold
+            held_out[out] = make(x.shape[1]).fit(x[~out], y[~out]).predict(x[out])
+        final, guess = expit(y[:, -1]), expit(held_out[:, -1])
+        self.note = (
+            f"best {self.best:.3f}; cross-validated final accuracy: mean absolute error "
+            f"{np.abs(final - guess).mean():.3f}, rank correlation {spearmanr(final, guess)[0]:.2f}; "
+            f"seconds ±{100 * self.cost.error:.0f} %"
+        )
+
+    def truth(self, points: Sequence[Params]) -> np.ndarray:
+        """Return the true accuracy by point and epoch."""
+        return expit(self.regressor.predict(features(points, self.space)))
+
+    def start(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.hardness = self.rng.normal(size=VALIDATION_IMAGES)
+
+    def run(self, params: Params) -> tuple[Curve, float] | None:
+        """Return what a trial would measure, and its true final accuracy; None when the world is used up."""
+        truth = self.truth([params])[0]
+        luck = self.rng.normal(size=(self.epochs, VALIDATION_IMAGES))
+        right = (self.hardness + luck) / np.sqrt(2) < norm.ppf(truth)[:, None]
+        values = right.mean(axis=1)
+        seconds = self.cost([params])[0] * np.exp(self.rng.normal() * self.cost.error) / self.epochs
+        return Curve(0, params, tuple(values), (), (seconds,) * self.epochs, 0.0), float(truth[-1])
+
+
+class Table:
+    """A world of the recorded configurations alone, each used once."""
+
+    def __init__(self, curves: Sequence[Curve], space: Space) -> None:
+        self.curves, self.space, self.cost = curves, space, Cost(curves, space)
+        self.epochs, self.best = max(len(each.values) for each in curves), max(each.final for each in curves)
+        self.features = features([each.params for each in curves], space)
+        self.note = f"best {self.best:.3f} of {len(curves)}"
+
+    def start(self, seed: int) -> None:
+        self.unused = np.ones(len(self.curves), dtype=bool)
+
+    def run(self, params: Params) -> tuple[Curve, float] | None:
+        if not self.unused.any():
+            return None
+        distance = np.abs(self.features - features([params], self.space)).sum(axis=1)
+        nearest = int(np.where(self.unused, distance, np.inf).argmin())
+        self.unused[nearest] = False
+        return self.curves[nearest], self.curves[nearest].final
+
+
+World = Surrogate | Table
+
+
+def make_world(name: str, curves: Sequence[Curve], space: Space) -> World:
+    """Return the world "gp", "trees" or "table" of `curves`."""
+    return Table(curves, space) if name == "table" else Surrogate(curves, space, gp if name == "gp" else trees)
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return mean and half width of its 95 % interval."""
     return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def merge(path: Path, rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Write `rows` into the CSV file at `path`, in place of those with the same `keys`. Returns the whole table."""
+    if path.exists():
+        known = pd.read_csv(path, keep_default_na=False)
+        new = set(rows[keys].itertuples(index=False, name=None))
+        kept = [each not in new for each in known[keys].itertuples(index=False, name=None)]
+        rows = pd.concat([known[kept], rows], ignore_index=True)
+    path.parent.mkdir(exist_ok=True)
+    rows.to_csv(path, index=False, lineterminator="\n")
+    return rows
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -108,7 +257,7 @@ def line_chart(path: Path, series: Mapping[str, tuple[np.ndarray, np.ndarray]], 
         return f'<text x="{px}" y="{py}" text-anchor="{anchor}" {extra}>{words}</text>'
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="12" font-family="sans">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         text(left, 20, title, "start", 'font-weight="bold"'),
         text((left + width - right) / 2, height - 8, x),

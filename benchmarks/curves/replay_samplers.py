@@ -1,320 +1,257 @@
-"""Compare samplers at equal seconds, on surrogates of the recorded curves, and publish the regret curves.
+"""Compare samplers at equal seconds in worlds made of the recorded curves, and publish regret against seconds.
 
-    python -m benchmarks.curves.replay_samplers [--sets textile] [--samplers random "plain TPE"] [--seeds 20]
+    python -m benchmarks.curves.replay_samplers [--sets textile] [--worlds gp] [--samplers random TPE] [--seeds 20]
 
-(draft)
+One worker; a search lasts as long as the recording of the set did. Three worlds answer what a sampler proposes:
+
+gp, trees  A regression on the recorded curves (Gaussian process; extremely randomised trees) gives the true accuracy of
+           every epoch anywhere in the space; the search measures it on 200 images, half of whose luck is common to all
+           trials. The cross-validated errors of the regressions are in the results.
+table      The proposal becomes the nearest recorded configuration not used yet, with its recorded curve.
+
+Seconds come from a linear regression of the logarithm of the recorded ones, with its residual as noise; cost-aware
+samplers know the prediction without the noise. The search hands over the best trial that ran in full, by what it
+measured; regret is the true accuracy of the best point of the world minus that of the one handed over. Everything runs
+without early stopping and with the search's own (`--stopping`).
+
+Merges into `results/samplers.csv` beside the curves (quartiles of regret over seeds, by share of the search), and
+writes from all that is in there `results/samplers.md` and `results/samplers-<set>-<stopping>.svg`.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
-from scipy.special import expit, logit
-from scipy.stats import spearmanr
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
+from scipy.stats import norm
 from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from sklearn.linear_model import Ridge
 
 from automl.search.plan import default_trials
 from automl.search.scheduler import Rungs, group_of
 from automl.search.study import make_sampler
 from automl.space import Space
-from benchmarks.curves.recorded import HERE, RESULTS, SETS, Curve, line_chart, load_curves, load_space, markdown
+from benchmarks.curves import recorded
+from benchmarks.curves.recorded import HERE, SETS, Cost, Curve, Params, World, features, points_of
 
-VALIDATION_IMAGES = 200
-SHARES = np.linspace(0.02, 1.0, 50)  # of the horizon
-Params = Mapping[str, Any]
-
-
-def is_head_only(params: Params) -> bool:
-    return params["freeze_depth"] == 1.0 and params["augmentation"] == "none"
-
-
-def features(points: Sequence[Params], space: Space) -> np.ndarray:
-    """Return a row of numbers in about 0 to 1 for each point."""
-    columns = [[float(each[name] == choice) for each in points] for name in ("backbone", "augmentation") for choice in space.choices(name)]
-    sides = space.choices("resolution")
-    columns.append([each["freeze_depth"] for each in points])
-    columns.append([each["freeze_depth"] == 1.0 for each in points])
-    columns.append([each["resolution"] == max(sides) for each in points])
-    columns.append([np.log10(each["learning_rate"]) + 3 for each in points])
-    return np.array(columns, dtype=float).T
-
-
-class Gp:
-    def __init__(self, x, y):
-        n = x.shape[1]
-        kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(np.full(n, 2.0), (0.3, 30), nu=2.5) + WhiteKernel(0.1, (1e-3, 1))
-        self.mean, self.sd = y.mean(0), y.std(0) + 1e-9
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.gp = GaussianProcessRegressor(kernel, n_restarts_optimizer=0, random_state=0).fit(x, (y - self.mean) / self.sd)
-
-    def predict(self, x):
-        return self.gp.predict(x).reshape(len(x), -1) * self.sd + self.mean
-
-
-class Trees:
-    def __init__(self, x, y):
-        self.trees = ExtraTreesRegressor(100, random_state=0).fit(x, y)
-
-    def predict(self, x):
-        return self.trees.predict(x).reshape(len(x), -1)
-
-
-def logits(curve: Curve, epochs: int) -> np.ndarray:
-    values = list(curve.values) + [0.1] * (epochs - len(curve.values))
-    return logit(np.clip(values, 1 / (2 * VALIDATION_IMAGES), 1 - 1 / (2 * VALIDATION_IMAGES)))
-
-
-class Cost:
-    """Seconds per epoch"""
-
-    def __init__(self, curves, space):
-        self.space = space
-        self.head = float(np.median([sum(c.seconds) for c in curves if c.head_only])) if any(c.head_only for c in curves) else 1.0
-        rest = [c for c in curves if not c.head_only and not c.diverged]
-        self.epochs = max(len(c.values) for c in curves)
-        x = self.columns([c.params for c in rest])
-        y = np.log([sum(c.seconds) / self.epochs for c in rest])
-        self.ridge = Ridge(1e-3).fit(x, y)
-        self.error = float((y - self.ridge.predict(x)).std())
-
-    def columns(self, points):
-        x = features(points, self.space)[:, :-1]
-        return np.hstack([x, x[:, -3:-2] ** 2, x[:, -3:-2] * x[:, -1:]])
-
-    def __call__(self, points: Sequence[Params]) -> np.ndarray:
-        """seconds of full trials"""
-        seconds = np.exp(self.ridge.predict(self.columns(points))) * self.epochs
-        return np.where([is_head_only(p) for p in points], self.head, seconds)
-
-
-class SurrogateWorld:
-    def __init__(self, curves, space, model, rng):
-        self.space, self.rng = space, rng
-        self.epochs = max(len(c.values) for c in curves)
-        self.cost = Cost(curves, space)
-        self.model = model(features([c.params for c in curves], space), np.array([logits(c, self.epochs) for c in curves]))
-        dense = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        self.best = max(self.truth([dense.ask(space.distributions).params for _ in range(5000)] + [c.params for c in curves])[:, -1])
-
-    def truth(self, points):
-        return expit(self.model.predict(features(points, self.space)))
-
-    def start(self, seed):
-        self.rng = np.random.default_rng(seed)
-
-    def run(self, params):
-        """told params, observed values, seconds by epoch, true final"""
-        curve = self.truth([params])[0]
-        values = self.rng.binomial(VALIDATION_IMAGES, curve) / VALIDATION_IMAGES
-        seconds = self.cost([params])[0] * np.exp(self.rng.normal() * self.cost.error) / self.epochs
-        return params, values, np.full(self.epochs, seconds), curve[-1]
-
-
-class TableWorld:
-    """nearest unused"""
-
-    def __init__(self, curves, space):
-        self.space, self.curves = space, curves
-        self.epochs = max(len(c.values) for c in curves)
-        self.cost = Cost(curves, space)
-        self.x = features([c.params for c in curves], space)
-        self.best = max(c.final for c in curves)
-        self.start(0)
-
-    def start(self, seed):
-        self.unused = np.ones(len(self.curves), bool)
-
-    def run(self, params):
-        if not self.unused.any():
-            return None
-        distance = np.abs(self.x - features([params], self.space)).sum(1)
-        number = int(np.where(self.unused, distance, np.inf).argmin())
-        self.unused[number] = False
-        c = self.curves[number]
-        return c.params, np.array(c.values), np.array(c.seconds), c.final
-
-
-class CostTpe(optuna.samplers.TPESampler):
-    def __init__(self, cost, power, **k):
-        super().__init__(**k)
-        self.cost_of, self.power, self.left = cost, power, 1.0
-
-    def _compute_acquisition_func(self, samples, mpe_below, mpe_above):
-        ratio = super()._compute_acquisition_func(samples, mpe_below, mpe_above)
-        names = list(samples)
-        points = [
-            {n: mpe_below._search_space[n].to_external_repr(samples[n][i]) for n in names} for i in range(len(ratio))
-        ]
-        return ratio - self.power * self.left * np.log(self.cost_of(points))
+SHARES = np.linspace(0.02, 1.0, 50).round(2)  # of the horizon
+SHOWN = (0.02, 0.04, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of them in the tables
+PLAIN = ("random", "TPE", "GP")
+MAX_TRIALS = 300
 
 
 class Proposer:
-    """Asks one study; what varies is the sampler, the list of defaults and the choice among k proposals."""
+    """Defaults in order, then the cheapest of `of` proposals of an Optuna sampler."""
 
-    def __init__(self, sampler, space, defaults=(), cost=None, k=1, mode="best", power=1.0):
+    def __init__(self, sampler: BaseSampler, space: Space, defaults: Iterable[Params] = (), cost: Cost | None = None,
+                 of: int = 1) -> None:  # fmt: skip
         self.study = optuna.create_study(direction="maximize", sampler=sampler)
-        self.space, self.defaults, self.cost, self.k, self.mode = space, list(defaults), cost, k, mode
-        self.queue = []
-        self.power = power
+        self.space, self.defaults, self.cost, self.of = space, list(defaults), cost, of
 
-    def propose(self, left):
-        if isinstance(self.study.sampler, CostTpe):
-            self.study.sampler.left = left
+    def propose(self, left: float) -> Params:
+        """Return what to try; `left` is the share of the horizon that is left."""
         if self.defaults:
             return self.defaults.pop(0)
-        if self.queue:
-            return self.queue.pop(0)
-        asked = [self.study.ask(self.space.distributions) for _ in range(self.k)]
-        for each in asked:
-            self.study.tell(each, state=TrialState.FAIL)
-        points = [each.params for each in asked]
-        if self.k > 1:
-            points = [points[i] for i in np.argsort(self.cost(points))]
-            if self.mode == "reorder":
-                self.queue = points[1:]
-        return points[0]
+        asked = [self.study.ask(self.space.distributions) for _ in range(self.of)]
+        for trial in asked:  # each is told again, as it ran
+            self.study.tell(trial, state=TrialState.FAIL)
+        points = [trial.params for trial in asked]
+        return points[0] if self.cost is None else points[int(self.cost(points).argmin())]
 
-    def tell(self, params, values, complete):
+    def tell(self, curve: Curve, reached: int) -> None:
+        values = curve.values[:reached]
+        whole = reached == len(curve.seconds)
+        state = TrialState.COMPLETE if whole else TrialState.PRUNED
         self.study.add_trial(
-            optuna.trial.create_trial(
-                params=dict(params), distributions=self.space.distributions,
-                state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-                value=float(values[-1]) if complete else None,
-                intermediate_values={e: float(v) for e, v in enumerate(values, 1)},
+            create_trial(
+                params=dict(curve.params), distributions=self.space.distributions, state=state,
+                value=values[-1] if whole else None, intermediate_values=dict(enumerate(values, 1)),
             )
-        )
+        )  # fmt: skip
 
 
-class EiPerSecond(Proposer):
-    """GP/forest EI per second"""
+class CostTpe(TPESampler):
+    """TPE whose acquisition, log l(x)/g(x), loses `power` times the logarithm of the predicted seconds."""
 
-    def __init__(self, sampler, space, defaults, cost, seed, power=1.0, cool=False, floor=0.0):
-        super().__init__(sampler, space, defaults, cost)
-        self.rng, self.seen, self.cool, self.power, self.floor = np.random.default_rng(seed), [], cool, power, floor
-        self.seed = seed
+    def __init__(self, cost: Cost, power: float, seed: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=5, multivariate=True, constant_liar=True)
+        self.cost, self.power = cost, power
 
-    def propose(self, left):
-        if self.defaults or len(self.seen) < 5:
+    def _compute_acquisition_func(self, samples: Any, mpe_below: Any, mpe_above: Any) -> np.ndarray:
+        found = super()._compute_acquisition_func(samples, mpe_below, mpe_above)
+        spaces = mpe_below._search_space
+        points = [
+            {name: spaces[name].to_external_repr(samples[name][each]) for name in samples} for each in range(len(found))
+        ]
+        return found - self.power * np.log(self.cost(points))
+
+
+class ImprovementPerSecond(Proposer):
+    """Expected improvement of a forest of extremely randomised trees over random points, per predicted second to the
+    power of `power`, times the share of time left where `cooled` (CArBO, arXiv 2003.10870)."""
+
+    def __init__(self, space: Space, defaults: Iterable[Params], cost: Cost, seed: int, power: float = 1.0,
+                 cooled: bool = False) -> None:  # fmt: skip
+        super().__init__(make_sampler(seed), space, defaults)
+        self.pool = points_of(space, 1000, seed)
+        self.features, self.seconds = features(self.pool, space), cost(self.pool)
+        self.power, self.cooled, self.rng, self.seed = power, cooled, np.random.default_rng(seed), seed
+        self.told: list[tuple[Params, float]] = []
+
+    def propose(self, left: float) -> Params:
+        if self.defaults or len(self.told) < 5:
             return super().propose(left)
-        dense = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=int(self.rng.integers(1 << 30))))
-        points = [dense.ask(self.space.distributions).params for _ in range(300)]
-        x = features([p for p, _ in self.seen], self.space)
-        y = np.array([v for _, v in self.seen])
-        trees = ExtraTreesRegressor(30, random_state=self.seed, bootstrap=True, min_samples_leaf=1).fit(x, y)
-        each = np.array([t.predict(features(points, self.space)) for t in trees.estimators_])
-        m, s = each.mean(0), each.std(0) + 1e-3
-        from scipy.stats import norm
-        z = (m - y.max()) / s
-        ei = s * (z * norm.cdf(z) + norm.pdf(z))
-        c = np.maximum(self.cost(points), self.floor)
-        score = np.log(ei + 1e-12) - self.power * (left if self.cool else 1.0) * np.log(c)
-        return points[int(score.argmax())]
+        values = np.array([value for _, value in self.told])
+        forest = ExtraTreesRegressor(20, bootstrap=True, random_state=self.seed)
+        forest.fit(features([params for params, _ in self.told], self.space), values)
+        some = self.rng.choice(len(self.pool), 200, replace=False)
+        each = np.array([tree.predict(self.features[some]) for tree in forest.estimators_])
+        mean, spread = each.mean(axis=0), each.std(axis=0) + 1e-3
+        z = (mean - values.max()) / spread
+        worth = np.log(np.maximum(spread * (z * norm.cdf(z) + norm.pdf(z)), 1e-12))
+        power = self.power * (left if self.cooled else 1.0)
+        return self.pool[some[int((worth - power * np.log(self.seconds[some])).argmax())]]
 
-    def tell(self, params, values, complete):
-        super().tell(params, values, complete)
-        self.seen.append((dict(params), float(values[-1])))
+    def tell(self, curve: Curve, reached: int) -> None:
+        super().tell(curve, reached)
+        self.told.append((curve.params, curve.values[:reached][-1] if curve.values else 0.0))
 
 
-def makers(space: Space, cost: Cost) -> dict[str, Callable[[int], Proposer]]:
-    names = space.choices("backbone")
-    defaults = default_trials(names, space)
-    cheap = sorted(defaults, key=lambda p: cost([p])[0])
-    S = optuna.samplers
-    typical = float(np.median(cost([optuna.create_study(sampler=S.RandomSampler(seed=1)).ask(space.distributions).params for _ in range(1)])))
-    tpe = make_sampler
+def samplers(space: Space, cost: Cost) -> dict[str, Callable[[int], Proposer]]:
+    """Return a maker of each sampler, from its seed, by its name in the tables."""
+    defaults = default_trials(space.choices("backbone"), space)
+    cheap = sorted(defaults, key=lambda each: cost([each])[0])
+    improvement = partial(ImprovementPerSecond, space, cheap, cost)
     return {
-        "random": lambda s: Proposer(S.RandomSampler(seed=s), space),
-        "plain TPE": lambda s: Proposer(S.TPESampler(seed=s, multivariate=True, constant_liar=True), space),
-        "GP": lambda s: Proposer(S.GPSampler(seed=s), space),
-        "defaults + random": lambda s: Proposer(S.RandomSampler(seed=s), space, defaults),
-        "defaults + TPE": lambda s: Proposer(tpe(s), space, defaults),
-        "cheap defaults + TPE": lambda s: Proposer(tpe(s), space, cheap),
-        "cheap, cheapest of 2": lambda s: Proposer(tpe(s), space, cheap, cost, 2),
-        "cheap, cheapest of 3": lambda s: Proposer(tpe(s), space, cheap, cost, 3),
-        "cheap, reorder 4": lambda s: Proposer(tpe(s), space, cheap, cost, 4, "reorder"),
-        "cheap, TPE/cost": lambda s: Proposer(CostTpe(cost, 1.0, seed=s, n_startup_trials=5, multivariate=True, constant_liar=True), space, cheap),
-        "cheap, TPE/cost^.5": lambda s: Proposer(CostTpe(cost, .5, seed=s, n_startup_trials=5, multivariate=True, constant_liar=True), space, cheap),
-        "cheap, EI/s trees": lambda s: EiPerSecond(tpe(s), space, cheap, cost, s),
-        "cheap, EI/s^.5 trees": lambda s: EiPerSecond(tpe(s), space, cheap, cost, s, .5),
-        "cheap, EI trees": lambda s: EiPerSecond(tpe(s), space, cheap, cost, s, 0.),
-        "cheap, EI/s cooled": lambda s: EiPerSecond(tpe(s), space, cheap, cost, s, 1., True),
-        "cheap GP": lambda s: Proposer(S.GPSampler(seed=s, n_startup_trials=5), space, cheap),
+        "random": lambda seed: Proposer(RandomSampler(seed=seed), space),
+        "TPE": lambda seed: Proposer(TPESampler(seed=seed, multivariate=True, constant_liar=True), space),
+        "GP": lambda seed: Proposer(GPSampler(seed=seed), space),
+        "defaults, random": lambda seed: Proposer(RandomSampler(seed=seed), space, defaults),
+        "defaults, TPE": lambda seed: Proposer(make_sampler(seed), space, defaults),
+        "cheap defaults, TPE": lambda seed: Proposer(make_sampler(seed), space, cheap),
+        "cheap defaults, GP": lambda seed: Proposer(GPSampler(seed=seed, n_startup_trials=5), space, cheap),
+        "cheap defaults, cheapest of 2 by TPE": lambda seed: Proposer(make_sampler(seed), space, cheap, cost, 2),
+        "cheap defaults, cheapest of 3 by TPE": lambda seed: Proposer(make_sampler(seed), space, cheap, cost, 3),
+        "cheap defaults, TPE by cost^0.5": lambda seed: Proposer(CostTpe(cost, 0.5, seed), space, cheap),
+        "cheap defaults, TPE by cost": lambda seed: Proposer(CostTpe(cost, 1.0, seed), space, cheap),
+        "cheap defaults, improvement": lambda seed: improvement(seed, power=0.0),
+        "cheap defaults, improvement per second": lambda seed: improvement(seed),
+        "cheap defaults, improvement per second, cooled": lambda seed: improvement(seed, cooled=True),
     }
 
 
-def search(world, proposer: Proposer, horizon: float, stopping: bool) -> np.ndarray:
-    """regret at SHARES"""
-    rungs = Rungs(grace_epochs=2, reduction=3, max_epochs=world.epochs, maximize=True)
-    now, number = 0.0, 0
-    best, handed, steps = -1.0, 0.0, []
-    while now < horizon and number < 400:
-        done = world.run(proposer.propose(1 - now / horizon))
-        if done is None:
+def default_rule(epochs: int) -> Rungs:
+    return Rungs(grace_epochs=2, reduction=3, max_epochs=epochs, maximize=True)
+
+
+def search(world: World, proposer: Proposer, horizon: float, rule: Rungs | None) -> np.ndarray:
+    """Return the regret at each of SHARES of `horizon` seconds."""
+    now, best, trial, steps = 0.0, -1.0, 0, [(-1.0, 0.0)]
+    while now < horizon and trial < MAX_TRIALS:
+        found = world.run(proposer.propose(1 - now / horizon))
+        if found is None:
             break
-        params, values, seconds, final = done
-        reached = []
-        goes_on = True
-        for epoch, (value, took) in enumerate(zip(values, seconds), 1):
-            now += took
-            reached.append(value)
-            goes_on = not stopping or is_head_only(params) or rungs.goes_on(number, group_of(params["backbone"], params["freeze_depth"]), epoch, value)
-            if not goes_on:
-                break
-        complete = len(reached) == world.epochs
-        proposer.tell(params, reached, complete)
-        if complete and reached[-1] > best:
-            best, handed = reached[-1], final
-            steps.append((now, handed))
-        number += 1
-    if not steps:
-        return np.full(len(SHARES), world.best), number
-    at, finals = (np.array(each) for each in zip(*steps))
-    index = np.searchsorted(at, SHARES * horizon, side="right") - 1
-    return world.best - np.where(index < 0, 0.0, finals[np.maximum(index, 0)]), number
+        curve, truth = found
+        reached, goes_on = 0, True
+        while goes_on and reached < len(curve.seconds):
+            now += curve.seconds[reached]
+            reached += 1
+            goes_on = reached <= len(curve.values)
+            if goes_on and rule is not None:
+                group = group_of(curve.params["backbone"], curve.params["freeze_depth"])
+                goes_on = rule.goes_on(trial, group, reached, curve.values[reached - 1]) or curve.head_only
+        proposer.tell(curve, reached if goes_on else min(reached, len(curve.values)))
+        if goes_on and curve.values[-1] > best:
+            best = curve.values[-1]
+            steps.append((now, truth))
+        trial += 1
+    at, truths = map(np.array, zip(*steps, strict=True))
+    return world.best - truths[np.searchsorted(at, SHARES * horizon, side="right") - 1]
+
+
+def publish(results: pd.DataFrame, notes: pd.DataFrame, out: Path) -> None:
+    """Write the tables and the charts of everything in `results`, with what `notes` says of each world."""
+    medians = results[results["quartile"] == "median"]
+    lines = ["# Samplers at equal seconds\n", "Median regret over the seeds after a share of the horizon.\n"]
+    for (name, world, stopping), some in medians.groupby(["set", "world", "stopping"], sort=False):
+        curves = some.set_index("sampler")[[str(share) for share in SHARES]].rename(columns=float)
+        note = notes[(notes["set"] == name) & (notes["world"] == world)].iloc[0]
+        curves = curves[(some["configurations"] == note["configurations"]).to_numpy()]
+        rows = []
+        for sampler, regrets in curves.iterrows():
+            row = {"sampler": sampler} | {f"{share:.0%}": f"{regrets[share]:.3f}" for share in SHOWN}
+            if set(PLAIN) <= set(curves.index):
+                there = regrets.index[regrets <= curves.loc["random", 1.0]]
+                row["random's final value at"] = f"{there[0]:.0%}" if len(there) else "never"
+                row["most above the best plain one"] = f"{max(0.0, (regrets - curves.loc[[*PLAIN]].min()).max()):.3f}"
+            rows.append(row)
+        lines.append(f"## {name}, world {world}, early stopping {stopping}, 100 % is {note['minutes']} min\n")
+        lines += [f"{some['seeds'].iloc[0]} seeds; {note['note']}\n", recorded.markdown(pd.DataFrame(rows))]
+        if world == "gp":
+            minutes = SHARES * float(note["minutes"])
+            recorded.line_chart(
+                out / f"samplers-{name}-{stopping}.svg",
+                {str(each): (minutes, regrets.to_numpy()) for each, regrets in curves.iterrows()},
+                title=f"{name}, early stopping {stopping}: median regret", x="minutes", y="regret",
+            )  # fmt: skip
+    (out / "samplers.md").write_text("\n".join(lines))
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--curves", type=Path, default=HERE)
-    parser.add_argument("--sets", nargs="+", default=SETS)
-    parser.add_argument("--worlds", nargs="+", default=["gp", "trees", "table"])
-    parser.add_argument("--samplers", nargs="+")
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--worlds", nargs="+", default=("gp", "trees", "table"), choices=("gp", "trees", "table"))
+    parser.add_argument("--stopping", nargs="+", default=("none", "default"), choices=("none", "default"))
+    parser.add_argument("--samplers", nargs="+", help="names; all without it")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--stopping", nargs="+", type=int, default=[0])
+    parser.add_argument("--curves", type=Path, default=HERE)
     given = parser.parse_args()
-    import time
+    out = given.curves / "results"
     for name in given.sets:
-        curves, space = load_curves(name, given.curves), load_space(name)
-        horizon = sum(sum(c.seconds) for c in curves)
-        for which in given.worlds:
-            world = TableWorld(curves, space) if which == "table" else SurrogateWorld(curves, space, {"gp": Gp, "trees": Trees}[which], None)
-            print(name, which, "best", world.best, "horizon", horizon, "cost err", world.cost.error)
+        curves, space = recorded.load_curves(name, given.curves), recorded.load_space(name)
+        horizon = sum(sum(each.seconds) for each in curves)
+        for world_name in given.worlds:
+            world = recorded.make_world(world_name, curves, space)
+            print(name, world_name, world.note)
+            note = pd.DataFrame([
+                {"set": name, "world": world_name, "minutes": round(horizon / 60, 1),
+                 "configurations": len(curves), "note": world.note}
+            ])  # fmt: skip
+            notes = recorded.merge(out / "worlds.csv", note, ["set", "world"])
             for stopping in given.stopping:
-                for label, make in makers(space, world.cost).items():
-                    if given.samplers and label not in given.samplers:
+                for sampler, make in samplers(space, world.cost).items():
+                    if given.samplers and sampler not in given.samplers:
                         continue
-                    t = time.time()
-                    all_, ns = [], []
+                    regrets = []
                     for seed in range(given.seeds):
                         world.start(seed)
-                        r, n = search(world, make(seed), horizon, bool(stopping))
-                        all_.append(r); ns.append(n)
-                    med = np.median(all_, 0)
-                    print(f"{stopping} {label:24s}", " ".join(f"{med[i]:.3f}" for i in (0, 1, 2, 4, 7, 9, 14, 24, 36, 49)), f"mean {np.mean(all_):.4f} n {np.mean(ns):.0f} {time.time()-t:.1f}s", flush=True)
+                        rule = None if stopping == "none" else default_rule(world.epochs)
+                        regrets.append(search(world, make(seed), horizon, rule))
+                    quartiles = np.percentile(regrets, [25, 50, 75], axis=0).round(4)
+                    print(stopping, sampler, *[quartiles[1][list(SHARES).index(share)] for share in SHOWN], flush=True)
+                    keys = {"set": name, "world": world_name, "stopping": stopping, "sampler": sampler}
+                    rows = [
+                        {
+                            **keys,
+                            "quartile": quartile,
+                            "seeds": given.seeds,
+                            "configurations": len(curves),
+                            **dict(zip(map(str, SHARES), values, strict=True)),
+                        }
+                        for quartile, values in zip(("lower", "median", "upper"), quartiles, strict=True)
+                    ]
+                    results = recorded.merge(out / "samplers.csv", pd.DataFrame(rows), list(keys))
+    publish(results, notes, out)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def test_full_at_every_write(config: SearchConfig, tmp_path: Path, without_ray: 
         finally:
             shutil.rmtree(folder.root.parent, ignore_errors=True)
         told += bool(said)
-        if said and (str(folder.root) not in said or ("bytes" not in said and "study.db" not in said)):
+        if said and (str(folder.root.parent) not in said or ("bytes" not in said and "study.db" not in said)):
             wrong.append(f"write {number} ({what}): {said}")
     print(f"\n{len(whole.writes)} writes, {told} ended the search with a message")
     assert not wrong, "\n".join(wrong)
