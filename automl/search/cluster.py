@@ -18,8 +18,6 @@ from automl.training import KEPT_BUFFERS
 
 __all__ = ["Interrupt", "Resources", "cluster", "each_task", "resources"]
 
-logger = logging.getLogger(__name__)
-
 
 class Resources(NamedTuple):
     """What each trial gets, and how many trials run at once."""
@@ -56,7 +54,8 @@ class Interrupt:
             self.code = 128 + number
             if not self._deferred:
                 raise KeyboardInterrupt
-            logger.warning("stopping and saving; a second signal stops at once")
+            with contextlib.suppress(OSError):  # not by the log: the signal may have come in the middle of a line of it
+                os.write(2, b"stopping and saving; a second signal stops at once\n")
 
         before = {each: signal.signal(each, caught) for each in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -73,6 +73,32 @@ def test_a_second_signal_stops_at_once() -> None:
     assert (ran.returncode, ran.stdout) == (143, "")
 
 
+IN_A_LINE = """
+import io, logging, signal, sys
+from automl.search.cluster import Interrupt
+class Raw(io.RawIOBase):
+    def writable(self):
+        return True
+    def write(self, data):
+        if not interrupt():
+            signal.raise_signal(signal.SIGTERM)
+        return len(data)
+def failed(handler, record):
+    sys.exit(9)
+interrupt, logging.Handler.handleError = Interrupt(), failed
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(Raw()), line_buffering=True)
+logging.basicConfig(stream=sys.stderr)
+with interrupt.installed(), interrupt.deferred():
+    logging.getLogger("automl").warning("a line")
+sys.exit(interrupt.code)
+"""
+
+
+def test_a_signal_in_the_middle_of_a_line_of_the_log_breaks_nothing() -> None:
+    ran = subprocess.run([sys.executable, "-c", IN_A_LINE], stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (143, "stopping and saving; a second signal stops at once\n")
+
+
 def test_a_sigterm_while_ray_starts_is_no_other_than_one_before_or_after() -> None:
     """Ray's own handler is in place for a second or so."""
 
