@@ -82,7 +82,7 @@ def search(
     make_folder(folder.root)
     if not plan_only:
         make_folder(reports)  # found to be unwritable now and not after hours
-    with driver_lock(folder):
+    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
         dataset = audit(config, folder, progress)
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)
@@ -131,7 +131,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
         NoTrialFinishedError: No trial of the study has finished.
     """
     config = resolved(folder)
-    with driver_lock(folder):
+    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
         trial = best_trial(study) if number is None else _numbered(study, number)
         if trial is None:
@@ -198,7 +198,7 @@ def run_trials(
     )
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", before)
-    with interrupt.deferred(), storage_kept(storage_url(folder, config.search.storage)):
+    with interrupt.deferred():
         run_search(driver, folder, share, interrupted=interrupt)
         driver.finish_rest()
     if interrupt():

@@ -19,7 +19,7 @@ from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
 from automl.search.plan import Plan, load_plan, make_plan
 from automl.search.spec import wants_balance
-from automl.search.storage import driver_lock, extend_choices, load_study
+from automl.search.storage import driver_lock, extend_choices, load_study, storage_kept, storage_url
 from automl.search.study import StudyRecord, counts, make_sampler
 from automl.space import Space, make_space
 from automl.stages import Progress, decode_once, locate_weights, screen, with_full_names
@@ -59,7 +59,7 @@ def resume(
     """
     config = resolved(folder)
     make_folder(reports)
-    with driver_lock(folder):
+    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
         study.sampler = make_sampler(
             (config.search.seed + len(study.get_trials(deepcopy=False))) % 2**32

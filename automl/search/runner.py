@@ -166,8 +166,9 @@ class _Asks(_Unremembered, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assignment = self._failed.caught(self._driver.next, None)
-        if assignment is None:
-            return Searcher.FINISHED
+        if assignment is None:  # for good, or until a running trial has ended
+            over = self._driver.stop_reason is not None or self._failed.error is not None
+            return Searcher.FINISHED if over else None
         return {
             "number": assignment.number,
             "spec": asdict(assignment.spec),

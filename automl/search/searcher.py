@@ -96,8 +96,8 @@ class Driver:
         for frozen in self.record.trials():
             params = self._space.params(frozen.params)
             tried.append(planned_params(frozen))
-            if "backbone" not in params or frozen.state == TrialState.WAITING:
-                continue
+            if not self._space.distributions.keys() <= frozen.params.keys() or frozen.state == TrialState.WAITING:
+                continue  # nothing was trained: it waits, or its driver was killed while it was asked for
             group = group_of(params["backbone"], float(params["freeze_depth"]))
             if not frozen.user_attrs.get("retried"):  # its retry has the same values
                 for epoch, value in sorted(frozen.intermediate_values.items()):
@@ -134,6 +134,8 @@ class Driver:
         elif self.stop_reason is not None:
             pass
         elif wanted is not None and self._counted() >= wanted:
+            if self._running:  # one of which may crash and be tried again
+                return False
             self.stop_reason = "trials"
         elif self._converged():
             self.stop_reason = "converged"

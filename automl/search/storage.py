@@ -269,7 +269,7 @@ def _open(url: str) -> optuna.storages.RDBStorage:
 
 def _remedy(error: Exception, first: str) -> str:
     cause = str(error.__cause__ or error)
-    if "disk is full" in cause or "No space left" in cause:
+    if "disk is full" in cause or "disk I/O error" in cause or "No space left" in cause:
         return "the disk is full; free space, then go on with automl resume (or search again if nothing was begun)"
     if "malformed" in cause or "not a database" in cause:
         return "the file is damaged; bring back a copy of it, or start anew in another --out"

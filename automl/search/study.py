@@ -146,7 +146,8 @@ class StudyRecord:
         retries = {**old.get("retries", {})}
         if limit is not None:
             retries[reason] = retries.get(reason, 0) + 1
-        if not params or (limit is not None and retries[reason] > limit):
+        whole = "origin" in old or "fixed_params" in frozen.system_attrs  # else its driver was killed while it asked
+        if not params or not whole or (limit is not None and retries[reason] > limit):
             return False
         if not any(each.user_attrs.get("resumes") == frozen.number for each in self.trials()):
             carried = {

@@ -180,9 +180,27 @@ def test_the_number_of_trials_is_what_was_asked_for_and_interrupted_ones_do_not_
 
 def test_running_trials_count_too(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(trials=2))
-    assert driver.next() is not None
-    assert driver.next() is not None
+    first, second = start(driver).number, start(driver).number
     assert driver.next() is None
+    assert driver.stop_reason is None  # one of them may crash
+    driver.finish(first, error="the worker process died")
+    assert start(driver).spec.seed == driver.record.study.get_trials()[first].user_attrs["spec"]["seed"]
+    driver.report(second, epoch(1, 0.5))
+    driver.report(second, {"reason": "complete"})
+    driver.finish(second)
+    driver.finish(2, error="the worker process died")
+    assert driver.next() is None
+    assert driver.stop_reason == "trials"
+
+
+def test_a_driver_killed_while_a_trial_was_asked_for_does_not_stop_the_next(folder: StudyFolder) -> None:
+    """The params of a trial are written one after the other."""
+    config = small_config()
+    driver = make_driver(folder, config, defaults=False)
+    names = [*driver._space.distributions][:1]
+    trial = driver.record.study.ask({name: driver._space.distributions[name] for name in names})
+    assert len(trial.params) == 1
+    assert start(make_driver(folder, config, reopened(folder))).number > trial.number
 
 
 def test_an_epoch_is_recorded_with_what_it_cost(folder: StudyFolder) -> None:
