@@ -4,8 +4,8 @@
 
 Workers take the configurations in a random order, asynchronously; an epoch takes its recorded seconds. A rule sees what
 the search's scheduler sees after each epoch and says whether the trial goes on. What the search would hand over is the
-best of the trials that ran in full or still run, retrained in full; its regret is the best final accuracy recorded
-minus its own, by validation accuracy (what rules see) and by the 400 held-out images.
+best of the trials that ran in full or still run (of all, where there is none), retrained in full. Its regret is the
+best final accuracy recorded minus its own, by validation accuracy (what rules see) and by the 400 held-out images.
 
 Merges into `results/schedulers.csv` beside the curves (means over the orders with 95 % intervals), and writes from all
 that is in there `results/schedulers.md` (two workers) and `results/schedulers-<set>.svg` (regret by epochs spent).
@@ -43,6 +43,7 @@ def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, i
     ends: list[tuple[float, int, int]] = []
     reached: dict[int, int] = {}
     standing: dict[int, tuple[float, int]] = {}  # running or complete → its last value and minus when it started
+    stopped: dict[int, tuple[float, int]] = {}  # handed over only where nothing else is there
     steps = []
     while True:
         while idle:
@@ -62,12 +63,13 @@ def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, i
             standing[trial] = (curve.values[epoch - 1], -trial)
         else:
             standing.pop(trial, None)
+            stopped[trial] = (curve.values[epoch - 1] if epoch <= len(curve.values) else 0.0, -trial)
         if goes_on and epoch < len(curve.seconds):
             heapq.heappush(ends, (now + curve.seconds[epoch], trial, epoch + 1))
         else:
             idle += 1
-        if standing:
-            steps.append((now, spent, max(standing, key=standing.__getitem__)))
+        there = standing or stopped
+        steps.append((now, spent, max(there, key=there.__getitem__)))
 
 
 def measure(curves: list[Curve], make: Callable[[], Rule], orders: int, workers: int) -> dict[str, float]:
