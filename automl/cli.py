@@ -18,6 +18,7 @@ import typer
 
 from automl import __version__
 from automl.errors import AutoMLError, ConfigError, DataError, OutputError, UsageError, did_you_mean
+from automl.live import live_status
 from automl.terminal import Progress, close, log_to, open_study, print_board, say, show, show_plan, signals
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def resume(
         raise UsageError(f'--trials: expected how many more, such as +10; given "{trials}"')
     folder = _study(run)
     log_to(folder.log)
-    with signals(folder.root) as interrupt:
+    with signals(folder.root) as interrupt, live_status(folder):
         page = resuming.resume(
             folder, reports, more_budget=seconds, on_top=bool(budget and budget.strip().startswith("+")),
             more_trials=int(more) if more else None, wider=load_config(find_space(space)) if space else None,
@@ -307,7 +308,7 @@ def _search(
     if root.exists() and not root.is_dir():
         raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
     log_to(folder.log)
-    with signals(root) as interrupt:
+    with signals(root) as interrupt, live_status(folder):
         page = pipeline.search(
             config, folder, reports, weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt,
             progress=Progress(), show_plan=show_plan, plan_only=plan_only, started=_started,

@@ -33,7 +33,7 @@ from automl.search.storage import (
     storage_kept,
     storage_url,
 )
-from automl.search.study import StudyRecord, make_sampler
+from automl.search.study import StudyRecord
 from automl.space import make_space
 from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
 
@@ -149,8 +149,7 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
         for leftover in folder.root.glob(f"{folder.database.name}*"):
             leftover.unlink()
     direction: Literal["minimize", "maximize"] = "minimize" if config.search.metric == "log_loss" else "maximize"
-    sampler = make_sampler(config.search.seed)
-    study = create_study(folder, storage=config.search.storage, direction=direction, sampler=sampler)
+    study = create_study(folder, storage=config.search.storage, direction=direction)
     attrs = {
         "metric": config.search.metric,
         "seed": config.search.seed,

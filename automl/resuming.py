@@ -20,7 +20,7 @@ from automl.search.cluster import Interrupt, Resources, cluster, resources
 from automl.search.plan import Plan, load_plan, make_plan
 from automl.search.spec import wants_balance
 from automl.search.storage import driver_lock, extend_choices, load_study, storage_kept, storage_url
-from automl.search.study import StudyRecord, counts, make_sampler
+from automl.search.study import StudyRecord, counts
 from automl.space import Space, make_space
 from automl.stages import Progress, decode_once, locate_weights, screen, with_full_names
 
@@ -61,9 +61,6 @@ def resume(
     make_folder(reports)
     with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
-        study.sampler = make_sampler(
-            (config.search.seed + len(study.get_trials(deepcopy=False))) % 2**32
-        )  # draws nothing twice
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
         if more_trials is not None:
             done = sum(each.state.is_finished() and counts(each) for each in study.get_trials(deepcopy=False))
@@ -98,7 +95,7 @@ def resume(
                 show_plan(made, dataset)
                 extend_choices(study, old_space, make_space(made.backbones, config.params))
                 write_atomic(folder.plan, made.to_json())
-                study = load_study(folder, storage=config.search.storage, sampler=study.sampler)
+                study = load_study(folder, storage=config.search.storage)
                 study.set_user_attr("weights", weights)
             write_atomic(folder.resolved, dump_config(config))
             study.set_user_attr("budget_seconds", config.search.budget)

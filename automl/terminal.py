@@ -160,7 +160,7 @@ def log_to(path: Path) -> None:
     for before in [*logger.handlers]:
         logger.removeHandler(before)
         before.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers: list[logging.Handler] = [_Stderr()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
     if path.parent.exists() and not path.parent.is_dir():
         raise OutputError(f"cannot write to {path}: {path.parent} is a file; choose another --out")
@@ -169,6 +169,13 @@ def log_to(path: Path) -> None:
     handlers.append(file)
     for handler in handlers:
         logger.addHandler(handler)
+
+
+class _Stderr(logging.Handler):
+    """Lines on whatever stderr is at the moment: the live view puts itself there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 class _StudyLog(logging.FileHandler):

@@ -35,7 +35,7 @@ from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec
 from automl.search.storage import create_study, load_study
-from automl.search.study import StudyRecord, make_sampler
+from automl.search.study import StudyRecord
 from automl.space import make_space
 from automl.training import Outcome
 
@@ -101,7 +101,7 @@ def measure(trials: list[int], profile: Path | None) -> tuple[list[Seen], list[f
         config = parse_config(CONFIG, "benchmark")
         config = config.model_copy(update={"search": config.search.model_copy(update={"trials": max(trials)})})
         name = config.backbones[0].name
-        study = create_study(folder, storage=None, direction="maximize", sampler=make_sampler(0))
+        study = create_study(folder, storage=None, direction="maximize")
         cost = Cost(1e-4, {0.0: 1e-3, 0.5: 1e-3}, 0.1, 1.0, 100.0, 1000)
         driver = Watched(
             StudyRecord(study),

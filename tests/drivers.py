@@ -18,7 +18,7 @@ from automl.paths import StudyFolder
 from automl.search.cluster import Interrupt, Resources, cluster
 from automl.search.runner import run_search
 from automl.search.storage import driver_lock, load_study, storage_kept, storage_url
-from automl.search.study import StudyRecord, make_sampler
+from automl.search.study import StudyRecord
 from tests.faults import run_script
 from tests.small import make_driver, small_config
 
@@ -43,7 +43,6 @@ def _drive(folder: StudyFolder, mark: str, address: str | None, *, at_once: int 
     try:
         with interrupt.installed(), driver_lock(folder):
             study = load_study(folder, storage=config.search.storage)
-            study.sampler = make_sampler(config.search.seed + len(study.get_trials(deepcopy=False)))
             record = StudyRecord(study)
             record.fail_orphans(max_retries=config.search.max_retries)
             with cluster(address):

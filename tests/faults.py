@@ -3,7 +3,7 @@
 The script is JSON in the study folder: steps by trial number, "*" for the numbers it does not name. Steps:
 
     ["report", 0.5]        an epoch with this value of every metric ("nan" for NaN)
-    ["checkpoint"]         write a checkpoint after the last epoch; a trial that finds one goes on behind it
+    ["checkpoint"]         the epoch before has written a checkpoint; a trial that finds one goes on behind it
     ["work", 0.06]         the seconds of an epoch; written down first (`worked`), so that lost work can be counted
     ["exit", 7]            the worker process ends at once
     ["raise", "message"]   a RuntimeError
@@ -109,16 +109,18 @@ def run_script(
     lines = folder.metrics.read_text().splitlines(keepends=True)[:epoch] if epoch else []
     if ["checkpoint"] in steps and any(name == "work" for name, *_ in steps):
         steps = _after(steps, epoch)
-    for name, *arguments in steps:
+    for (name, *arguments), (following, *_) in zip(steps, [*steps[1:], ["end"]], strict=True):
         if name == "report":
             epoch += 1
             metrics = dict.fromkeys(("accuracy", "macro_f1", "log_loss"), float(arguments[0]))
             facts = {"epoch": epoch, "train_loss": 1 / epoch, "learning_rate": 1e-3, "seconds": float(epoch), **metrics}
             lines.append(json.dumps(facts) + "\n")
             write_atomic(folder.metrics, "".join(lines))
+            if following == "checkpoint":  # before the report, which may be the last
+                write_atomic(folder.checkpoint, json.dumps({"epoch": epoch}))
             report({**facts, "metrics": metrics, "peak_memory_mb": 64.0, "host": "here", "device": "cpu"})
         elif name == "checkpoint":
-            write_atomic(folder.checkpoint, json.dumps({"epoch": epoch}))
+            pass
         elif name == "work":
             with open(_work_log(study), "a") as log:  # whole lines: one write, at the end
                 log.write(f"{number} {epoch + 1}\n")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import safetensors.torch
 import timm
 import torch
@@ -128,9 +127,8 @@ def make_driver(
 def new_record(folder: StudyFolder, config: SearchConfig) -> StudyRecord:
     """Create the study of `config` in `folder`."""
     folder.root.mkdir(parents=True, exist_ok=True)
-    sampler = optuna.samplers.TPESampler(seed=config.search.seed, n_startup_trials=5)
     direction: Any = "minimize" if config.search.metric == "log_loss" else "maximize"
-    return StudyRecord(create_study(folder, storage=None, direction=direction, sampler=sampler))
+    return StudyRecord(create_study(folder, storage=None, direction=direction))
 
 
 def epoch(number: int, value: float, **facts: Any) -> dict[str, Any]:

@@ -118,9 +118,9 @@ class RunConfig(_Strict):
     metric: Metric = "accuracy"
     trials: int | None = Field(None, ge=1, description="stop after this many trials; none: until the budget ends")
     budget: Duration = 3600.0
-    scheduler: Literal["asha", "none"] = "asha"
-    grace_epochs: int = Field(2, ge=1)
-    reduction: int = Field(3, ge=2)
+    scheduler: Literal["asha", "none"] = Field("asha", description="early stopping; none: every trial runs in full")
+    grace_epochs: int = Field(1, ge=1, description="epochs until a trial is first compared with others of its kind")
+    reduction: int = Field(3, ge=2, description="of so many trials at a rung one goes on; the others pause")
     seed: int = Field(0, ge=0, lt=2**32)
     concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     cpus_per_trial: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

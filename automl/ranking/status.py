@@ -15,7 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
 from automl.ranking import words
-from automl.ranking.leaderboard import build
+from automl.ranking.files import load_groups, load_predictions
+from automl.ranking.leaderboard import best_trial
+from automl.ranking.statistics import METRICS, interval
 from automl.search.show import in_words
 from automl.search.storage import driver_of
 from automl.search.study import counts
@@ -65,7 +67,6 @@ class Status:
 def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] = time.time) -> Status:
     """Read how `study` stands. Takes no lock and writes nothing."""
     driver, attrs = driver_of(folder), study.user_attrs
-    board = build(folder, study=study)
     trials = study.get_trials(deepcopy=False)
     spent = float(attrs.get("spent_seconds", 0.0))
     if driver is not None:
@@ -73,22 +74,33 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
     done = [each for each in trials if each.state.is_finished() and counts(each)]
     stages = attrs.get("stage_seconds", {})
     searched = spent - sum(stages.get(stage, 0.0) for stage in ("audit", "screening", "refit"))
-    best = board.best
     return Status(
         study=str(folder.root),
-        metric=board.metric,
+        metric=str(attrs.get("metric", "accuracy")),
         driver=str(driver) if driver is not None else None,
-        stop_reason=board.stop_reason,
+        stop_reason=attrs.get("stop_reason"),
         budget_seconds=float(attrs.get("budget_seconds", 0.0)),
         spent_seconds=round(spent, 1),
-        trials=dict(board.counts),
+        trials={state.name: sum(each.state == state for each in trials) for state in TrialState},
         trials_per_hour=round(3600 * len(done) / searched, 1) if done and searched > 0 else None,
         running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING],
-        best=None
-        if best is None
-        else {"trial": best.trial, "score": best.score, "ci95": best.ci95, "what": in_words({**best.spec})},
+        best=_best(folder, study),
         gpus=_gpus() if driver is not None else [],
     )
+
+
+def _best(folder: StudyFolder, study: optuna.Study) -> dict[str, Any] | None:
+    """The incumbent as the leaderboard has it, without ranking all the others."""
+    best, attrs = best_trial(study), study.user_attrs
+    if best is None:
+        return None
+    metric, seed = str(attrs.get("metric", "accuracy")), int(attrs.get("seed") or 0)
+    predictions = load_predictions(folder.trial(best.number), load_groups(folder)) if metric in METRICS else None
+    ci = interval(metric, predictions, seed=[seed, best.number]) if predictions is not None else None
+    return {
+        "trial": best.number, "score": best.value, "ci95": (ci.low, ci.high) if ci else None,
+        "what": in_words(best.user_attrs["spec"]),
+    }  # fmt: skip
 
 
 def _running(trial: FrozenTrial, now: float) -> Running:

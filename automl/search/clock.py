@@ -38,14 +38,18 @@ class Clock:
         reserve = max((self._costs.refit_reserve(each, self._epochs) for each in candidates), default=0.0)
         return self._budget.left() - reserve
 
-    def fits(self, params: Mapping[str, Any]) -> bool:
-        """Whether a trial of `params` that starts now reaches its first rung in time."""
-        return self._needed(params) <= self.search_left(params)
+    def fits(self, params: Mapping[str, Any], epochs: int | None = None) -> bool:
+        """Whether a trial of `params` that starts now trains for `epochs` (until its first rung) in time."""
+        return self.seconds(params, epochs) <= self.search_left(params)
+
+    def seconds(self, params: Mapping[str, Any], epochs: int | None = None) -> float:
+        """Predicted seconds of `epochs` of a trial of `params` (until its first rung), its start included."""
+        return self._costs.trial_seconds(self._space.params(params), epochs or self._first_rung)
 
     def too_long(self, params: Mapping[str, Any]) -> str:
         """Say that it does not."""
         short, left = in_words(self._space.params(params)), max(0.0, self.search_left(params))
-        return f"{short} needs about {self._needed(params):.0f} s, {left:.0f} s are left"
+        return f"{short} needs about {self.seconds(params):.0f} s, {left:.0f} s are left"
 
     def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:
         """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share
@@ -53,6 +57,3 @@ class Clock:
         params = self._space.params(trial.params)
         there = self._budget.left() - self._costs.closing_seconds(params)
         return there, self._costs.refit_seconds(params, self._epochs) / self._epochs
-
-    def _needed(self, params: Mapping[str, Any]) -> float:
-        return self._costs.trial_seconds(self._space.params(params), self._first_rung)

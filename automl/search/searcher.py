@@ -1,6 +1,6 @@
 """The driver of a search: decides what runs next and what an outcome means. Thin adapters connect it to Ray Tune.
 
-One study, one driver, one order of questions: interrupted trials first, then the sound defaults, then the sampler.
+What is tried next stands in the agenda, which trials go on in early stopping; here is what their ends mean.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from optuna.trial import TrialState
 
 from automl.config import SearchConfig
 from automl.paths import StudyFolder
+from automl.search.agenda import Agenda
 from automl.search.assignment import Assignment, cause_of_death, hand_over
 from automl.search.budget import Budget, CostModel
 from automl.search.clock import Clock
-from automl.search.scheduler import Rungs, group_of
+from automl.search.early_stopping import EarlyStopping, root_of
+from automl.search.sampler import make_sampler
 from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
-from automl.search.study import Reason, StudyRecord, counts, planned_params
+from automl.search.study import Reason, StudyRecord
 from automl.space import Space
 
 __all__ = ["Driver"]
 
 logger = logging.getLogger(__name__)
 
-MAX_SKIPPED = 3  # proposals that no longer fit the time left, until the search is over
-
 
 @dataclass
 class _Running:
     trial: optuna.Trial
     spec: TrialSpec
+    root: int
     facts: dict[str, Any] = field(default_factory=dict)
     reason: Reason | None = None
     message: str = ""
@@ -75,88 +76,55 @@ class Driver:
         self._folder, self._config, self._space, self._weights = folder, config, space, weights
         self._costs, self._latency, self._budget, self._balanced = costs, latency, budget, balanced
         self._interrupted, self._memory_share = interrupted, memory_share
-        self._rungs = Rungs(
-            grace_epochs=config.search.grace_epochs,
-            reduction=config.search.reduction,
-            max_epochs=config.training.epochs,
-            maximize=record.maximize,
-        )
+        self._stopping = EarlyStopping(record, folder, config)
         self.clock = Clock(
             record, budget, costs, space, epochs=config.training.epochs, first_rung=config.search.grace_epochs
         )
         self._running: dict[int, _Running] = {}
+        self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults)
         self._failures = 0
-        self._skipped = 0
-        self._defaults = [dict(each) for each in defaults]
+        seed = (config.search.seed + len(record.trials())) % 2**32  # a resumed search draws nothing twice
+        record.study.sampler = make_sampler(seed, self._seconds)
         self._take_up()
 
     def _take_up(self) -> None:
-        """Rebuild rungs, costs and what remains of the defaults from the study."""
-        tried = []
+        """Rebuild rungs and costs from the study."""
         for frozen in self.record.trials():
             params = self._space.params(frozen.params)
-            tried.append(planned_params(frozen))
+            self._stopping.starts(root_of(frozen), frozen.number)
             if not self._space.distributions.keys() <= frozen.params.keys() or frozen.state == TrialState.WAITING:
                 continue  # nothing was trained: it waits, or its driver was killed while it was asked for
-            group = group_of(params["backbone"], float(params["freeze_depth"]))
-            if not frozen.user_attrs.get("retried"):  # its retry has the same values
-                for epoch, value in sorted(frozen.intermediate_values.items()):
-                    self._rungs.goes_on(frozen.number, group, epoch, value)
+            self._stopping.take_up(frozen, params)
             if "epoch_seconds" in frozen.user_attrs and params["backbone"] in self._costs.costs:
                 self._costs.learn(params, frozen.user_attrs["epoch_seconds"])
-        self._defaults = [each for each in self._defaults if each not in tried]
 
     # What runs next
 
     def next(self) -> Assignment | None:
         """Return what to run next, or None when nothing new is started; `stop_reason` then says why."""
         while self._goes_on():
-            default = next((each for each in self._defaults if self.clock.fits(each)), None)
-            if default is not None and not self.record.trials(TrialState.WAITING):
-                self._defaults.remove(default)  # those that do not fit stay: trials teach what trials cost
-                self.record.enqueue(default, origin="default")
+            self._agenda.enqueue(self._roots())
             trial = self.record.ask(self._space.distributions)
-            if trial.user_attrs["origin"] == "sampler" and not self.clock.fits(trial.params):
-                self._skipped += 1
-                self.record.finish(trial, "skipped", self.clock.too_long(trial.params))
-                self._enqueue_head_only(trial.params)
-                continue
-            assignment = self._assign(trial)
+            assignment = self._assign(trial) if self._agenda.accepts(trial) else None
             if assignment is not None:
                 return assignment
         return None
 
     def _goes_on(self) -> bool:
         """Whether another trial is to be started; else `stop_reason` says why not."""
-        wanted = self._config.search.trials
         if self._interrupted():
             self.stop_reason = "interrupted"
-        elif self.stop_reason is not None:
-            pass
-        elif wanted is not None and self._counted() >= wanted:
-            if self._running:  # one of which may crash and be tried again
+        elif self.stop_reason is None:
+            over = self._agenda.over(self._roots())
+            if (
+                over == "trials" and self._running
+            ):  # one of which may crash and be tried again, or let a paused one pass
                 return False
-            self.stop_reason = "trials"
-        elif self._converged():
-            self.stop_reason = "converged"
-        elif self._out_of_time():
-            self.stop_reason = "budget"
+            self.stop_reason = over
         return self.stop_reason is None
 
-    def _out_of_time(self) -> bool:
-        waiting = self.record.trials(TrialState.WAITING)
-        if waiting:
-            return not self.clock.fits(planned_params(waiting[0]))
-        if any(self.clock.fits(each) for each in self._defaults):
-            return False
-        return self.clock.search_left() <= 0 or self._skipped == MAX_SKIPPED
-
-    def _enqueue_head_only(self, params: Mapping[str, Any]) -> None:
-        """Use the last minutes: where the space has it, try what was proposed with only a head, on cached features."""
-        wanted = {**params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
-        head_only = self._space.nearest(wanted)
-        if CostModel.is_head_only(self._space.params(head_only)) and self.clock.fits(head_only):
-            self.record.enqueue(head_only, origin="sampler")
+    def _roots(self) -> list[int]:
+        return [each.root for each in self._running.values()]
 
     def _assign(self, trial: optuna.Trial) -> Assignment | None:
         """Return what a worker is to do for `trial`, or tell its end if not one image of it fits into memory."""
@@ -179,17 +147,20 @@ class Driver:
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
+        latency = self._latency.get((spec.backbone, spec.resolution))
+        self.record.describe(trial, spec=asdict(spec), max_epochs=spec.epochs, latency_ms=latency)
         if fits:
-            trial.set_user_attr("micro_batch_reason", why)
-        trial.set_user_attr("spec", asdict(spec))
-        trial.set_user_attr("max_epochs", spec.epochs)
-        trial.set_user_attr("latency_ms", self._latency.get((spec.backbone, spec.resolution)))
-        self._running[trial.number] = _Running(trial, spec)
+            self.record.describe(trial, micro_batch_reason=why)
+        self._running[trial.number] = _Running(trial, spec, root)
+        self._stopping.starts(root, trial.number)
         resumes = trial.user_attrs.get("resumes")
         if resumes is not None:
             hand_over(self.record, self._folder, int(resumes), trial, metric=self._config.search.metric)
         logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], in_words(params))
         return Assignment(trial.number, spec, max(1.0, self.clock.search_left(params)), self._hang_after(params))
+
+    def _seconds(self, params: Mapping[str, Any]) -> float:
+        return self.clock.seconds(params, self._config.training.epochs)
 
     def _hang_after(self, params: Mapping[str, Any]) -> float:
         """Seconds of silence after which a trial is taken to hang."""
@@ -219,14 +190,12 @@ class Driver:
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
                     self._config.search.metric, value, facts["seconds"])  # fmt: skip
-        if self._config.search.scheduler == "none" or running.spec.from_embeddings:  # seconds in all
+        epoch = int(facts["epoch"])
+        if self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
             return True
-        group = group_of(running.spec.backbone, running.spec.freeze_depth)
-        goes_on = self._rungs.goes_on(number, group, int(facts["epoch"]), value)
-        if not goes_on:
-            running.reason = "pruned"
-            running.message = f"below the best 1/{self._config.search.reduction} of its group at epoch {facts['epoch']}"
-        return goes_on
+        running.reason = "paused"
+        running.message = f"not among the best 1/{self._config.search.reduction} of its kind at epoch {epoch}"
+        return False
 
     def finish(self, number: int, *, error: str | None = None) -> None:
         """Tell the study how a trial ended. `error` is what killed its worker, if something did."""
@@ -254,12 +223,15 @@ class Driver:
         if "epoch_seconds" in running.facts:
             self._costs.learn(self._space.params(running.trial.params), float(running.facts["epoch_seconds"]))
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
-        self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+        if reason != "paused":
+            self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+        self._stopping.let_go()
         self.record.note(spent_seconds=self.spent_before + self._budget.spent())
         best = self.record.incumbent()
         if best is not None:
+            left = max(0.0, self.clock.search_left())
             logger.info("best of %d trials so far: trial %d with %.4f; %.0f s left for the search",
-                        self._counted(), best.number, best.value, max(0.0, self.clock.search_left()))  # fmt: skip
+                        self._agenda.counted(), best.number, best.value, left)  # fmt: skip
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
 
@@ -288,24 +260,10 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
-        for params in self._defaults:
+        for params in self._agenda.defaults:
             logger.info("not tried: %s", self.clock.too_long(params))
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def past_deadline(self) -> bool:
         """Whether running trials must be stopped from outside, having ignored their own time limit."""
         return bool(self._running) and self.clock.search_left() < -30.0
-
-    def _converged(self) -> bool:
-        """Whether every point of a finite space was tried, or the last `patience` trials did not beat the incumbent."""
-        trials = [each for each in self.record.trials() if each.state.is_finished() and counts(each)]
-        points = self._space.points
-        if points is not None and len({tuple(sorted(each.params.items())) for each in trials}) >= points:
-            return not self.record.trials(TrialState.RUNNING, TrialState.WAITING)
-        patience, best = self._config.search.patience, self.record.incumbent()
-        if patience is None or best is None or self._defaults or self.record.trials(TrialState.WAITING):
-            return False
-        return sum(each.number > best.number for each in trials) >= patience
-
-    def _counted(self) -> int:
-        return sum(each.state != TrialState.WAITING and counts(each) for each in self.record.trials())

@@ -113,11 +113,7 @@ def check_storage(storage: str | None) -> None:
 
 
 def create_study(
-    folder: StudyFolder,
-    *,
-    storage: str | None,
-    direction: Literal["minimize", "maximize"],
-    sampler: optuna.samplers.BaseSampler,
+    folder: StudyFolder, *, storage: str | None, direction: Literal["minimize", "maximize"]
 ) -> optuna.Study:
     """Create the study, in WAL mode where it is SQLite, so that readers never block the driver.
 
@@ -132,16 +128,14 @@ def create_study(
             with closing(sqlite3.connect(parts.database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         try:
-            return optuna.create_study(storage=_open(url), study_name=folder.name, direction=direction, sampler=sampler)
+            return optuna.create_study(storage=_open(url), study_name=folder.name, direction=direction)
         except optuna.exceptions.DuplicatedStudyError:
             raise UsageError(
                 f"study {folder.name} exists already; go on with: automl resume {folder.root} (or choose another --out)"
             ) from None
 
 
-def load_study(
-    folder: StudyFolder, *, storage: str | None = None, sampler: optuna.samplers.BaseSampler | None = None
-) -> optuna.Study:
+def load_study(folder: StudyFolder, *, storage: str | None = None) -> optuna.Study:
     """Open an existing study.
 
     Raises:
@@ -159,7 +153,7 @@ def load_study(
         if storage is None:  # the only one in its file, under the name that its folder had
             name = next(iter(optuna.get_all_study_names(opened)), name)
         try:
-            return optuna.load_study(storage=opened, study_name=name, sampler=sampler)
+            return optuna.load_study(storage=opened, study_name=name)
         except KeyError:
             raise UsageError(f"no study named {name} in {_shown(url)}; start one with automl search") from None
 

@@ -5,7 +5,7 @@ Every outcome of a trial is told to Optuna on purpose:
     reason          state     value               why
     complete        COMPLETE  last epoch          the trial ran in full
     truncated       COMPLETE  last epoch          time ran out after at least one epoch; labelled
-    pruned          PRUNED    last epoch          early stopping; the sampler ranks it by (epoch, value)
+    paused          PRUNED    last epoch          others were better at a rung; the sampler ranks it by (epoch, value)
     diverged        PRUNED    last epoch or none  FAIL would be ignored and the region sampled again
     out_of_memory   PRUNED    last epoch or none  likewise
     crashed         FAIL      none                says nothing about the parameters
@@ -14,6 +14,8 @@ Every outcome of a trial is told to Optuna on purpose:
 
 A trial that is *retried* (crashed or out of memory for the first time, interrupted) is told as FAIL with the attribute
 `retried`, and its parameters wait as a new trial that goes on from its last checkpoint: the outcome of that one counts.
+So it is with a paused trial that is *resumed*, but for its state; the new one has the attribute `resumed`. Both kinds
+name the old one in `resumes`.
 
 **Ownership of RUNNING trials.** A driver holds the study's lock for as long as it runs, so a RUNNING trial that is
 found after taking the lock has no owner: it is told as interrupted.
@@ -30,16 +32,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.storage import patient
 
-__all__ = ["Reason", "StudyRecord", "counts", "make_sampler", "planned_params"]
+__all__ = ["Reason", "StudyRecord", "counts", "planned_params"]
 
-Reason = Literal["complete", "truncated", "pruned", "diverged", "out_of_memory", "crashed", "interrupted", "skipped"]
+Reason = Literal["complete", "truncated", "paused", "diverged", "out_of_memory", "crashed", "interrupted", "skipped"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _STATES: dict[str, TrialState] = {
     "complete": TrialState.COMPLETE,
     "truncated": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
+    "paused": TrialState.PRUNED,
     "diverged": TrialState.PRUNED,
     "out_of_memory": TrialState.PRUNED,
     "crashed": TrialState.FAIL,
@@ -55,9 +57,10 @@ def planned_params(frozen: FrozenTrial) -> dict[str, Any]:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether `trial` is one of those that were asked for, and not a first attempt or a proposal left aside."""
+    """Whether `trial` is one of those that were asked for, and not a first attempt, a proposal left aside, or what
+    went on with one that paused."""
     attrs = trial.user_attrs
-    return attrs.get("reason") not in ("interrupted", "skipped") and not attrs.get("retried")
+    return attrs.get("reason") not in ("interrupted", "skipped") and not attrs.get("retried", attrs.get("resumed"))
 
 
 class StudyRecord:
@@ -65,6 +68,7 @@ class StudyRecord:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
+        self._seen: list[FrozenTrial] | None = None  # all trials, until the next write
 
     @property
     def maximize(self) -> bool:
@@ -78,12 +82,15 @@ class StudyRecord:
     @patient
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in `states` (all without), oldest first. They are shared: do not change them."""
-        return self.study.get_trials(deepcopy=False, states=states or None)
+        if self._seen is None:
+            self._seen = self.study.get_trials(deepcopy=False)
+        return [each for each in self._seen if each.state in states] if states else self._seen
 
     @patient
     def enqueue(self, params: Mapping[str, Any], **attrs: Any) -> None:
         """Let a trial of `params` wait to be asked for, unless the study has one."""
         if not any(planned_params(each) == params for each in self.trials()):
+            self._seen = None
             self.study.enqueue_trial(dict(params), user_attrs=attrs)
 
     @patient
@@ -95,10 +102,18 @@ class StudyRecord:
     @patient
     def ask(self, distributions: Mapping[str, BaseDistribution]) -> optuna.Trial:
         """Return a RUNNING trial: the oldest enqueued one, else what the sampler proposes."""
+        self._seen = None
         trial = self.study.ask(dict(distributions))
         if "origin" not in trial.user_attrs:
             trial.set_user_attr("origin", "sampler")
         return trial
+
+    @patient
+    def describe(self, trial: optuna.Trial, **attrs: Any) -> None:
+        """Set user attributes of `trial`."""
+        self._seen = None
+        for key, value in attrs.items():
+            trial.set_user_attr(key, value)
 
     @patient
     def epoch(self, trial: optuna.Trial, epoch: int, value: float, facts: Mapping[str, Any]) -> None:
@@ -106,7 +121,7 @@ class StudyRecord:
 
         Of an epoch recorded twice (a trial killed before its checkpoint was written repeats it) the first value stays.
         """
-        known = trial._cached_frozen_trial  # no one else writes to it
+        known, self._seen = trial._cached_frozen_trial, None  # no one else writes to it
         if epoch not in known.intermediate_values:
             trial.report(value, epoch)
         for key, fact in facts.items():
@@ -116,6 +131,7 @@ class StudyRecord:
     @patient
     def finish(self, trial: optuna.Trial, reason: Reason, message: str = "", *, retried: bool = False) -> TrialState:
         """Tell how `trial` ended, as the table of this module says. Returns the state told."""
+        self._seen = None
         frozen = self.study._storage.get_trial(trial._trial_id)
         last = frozen.last_step
         state = TrialState.FAIL if retried else _STATES[reason]
@@ -149,18 +165,30 @@ class StudyRecord:
         whole = "origin" in old or "fixed_params" in frozen.system_attrs  # else its driver was killed while it asked
         if not params or not whole or (limit is not None and retries[reason] > limit):
             return False
-        if not any(each.user_attrs.get("resumes") == frozen.number for each in self.trials()):
-            carried = {
-                "origin": "retry",
-                "planned_as": old.get("planned_as", old.get("origin", "sampler")),
-                "retries": retries,
-                "resumes": frozen.number,
-                "root": old.get("root", frozen.number),
-                "micro_batch": old.get("micro_batch"),
-            }
-            self.study.enqueue_trial(params, user_attrs={**carried, **attrs})
+        self._again(frozen, "retry", retries=retries, **attrs)
         self.finish(trial, reason, message, retried=True)
         return True
+
+    @patient
+    def resume(self, number: int) -> None:
+        """Enqueue a paused trial as a new one that goes on from its checkpoint."""
+        frozen = self.trials()[number]
+        self._again(frozen, "resume", retries=frozen.user_attrs.get("retries", {}), resumed=True)
+
+    def _again(self, frozen: FrozenTrial, origin: str, **attrs: Any) -> None:
+        """Enqueue the parameters of `frozen`, unless a driver that was killed has done it."""
+        if any(each.user_attrs.get("resumes") == frozen.number for each in self.trials()):
+            return
+        self._seen, old = None, frozen.user_attrs
+        carried = {
+            "origin": origin,
+            "planned_as": old.get("planned_as", old.get("origin", "sampler")),
+            "resumes": frozen.number,
+            "root": old.get("root", frozen.number),
+            "micro_batch": old.get("micro_batch"),
+            "resumed": old.get("resumed", False),
+        }
+        self.study.enqueue_trial(planned_params(frozen), user_attrs={**carried, **attrs})
 
     def fail_orphans(self, *, max_retries: int) -> list[int]:
         """Tell every RUNNING trial as interrupted and enqueue its parameters again. Returns their numbers.
@@ -174,8 +202,3 @@ class StudyRecord:
                 times = frozen.user_attrs.get("retries", {}).get("interrupted", 0) + 1
                 self.finish(trial, "interrupted", f"the search was interrupted {times} times during this trial")
         return [frozen.number for frozen in orphans]
-
-
-def make_sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """TPE over all parameters jointly, after five trials; concurrent trials count as poor until they end."""
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, multivariate=True, constant_liar=True)

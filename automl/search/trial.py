@@ -130,7 +130,7 @@ def run_trial(
     history = _kept_history(folder) if folder.checkpoint.exists() else []
     began, epochs_here = clock(), 0
 
-    def after_epoch(epoch: Epoch) -> None:
+    def keep(epoch: Epoch) -> None:
         nonlocal epochs_here
         epochs_here += 1
         line = {
@@ -144,11 +144,13 @@ def run_trial(
         write_atomic(folder.metrics, "".join(json.dumps(each) + "\n" for each in history))
         if len(epoch.logits):
             _write_logits(folder, epoch, targets[validation], validation_rows)
+
+    def tell(epoch: Epoch) -> None:
         measured = {
             "peak_memory_mb": round(peak_memory_mb(device), 1),
             "epoch_seconds": round((clock() - began) / epochs_here, 3),  # evaluation and checkpoints included
         }
-        report({**facts, **line, **measured, "metrics": epoch.metrics})
+        report({**facts, **history[-1], **measured, "metrics": epoch.metrics})
 
     outcome = fine_tune(
         trained,
@@ -181,7 +183,8 @@ def run_trial(
         checkpoint=folder.checkpoint if keep_checkpoint and not spec.from_embeddings else None,
         identity=spec.identity,
         time_limit=time_limit - (clock() - started),
-        report=after_epoch,
+        keep=keep,
+        report=tell,
         clock=clock,
     )
     if spec.from_embeddings:

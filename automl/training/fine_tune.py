@@ -94,6 +94,7 @@ def fine_tune(
     checkpoint: Path | None = None,
     identity: str = "",
     time_limit: float = math.inf,
+    keep: Callable[[Epoch], None] = lambda epoch: None,
     report: Callable[[Epoch], None] = lambda epoch: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
@@ -109,7 +110,8 @@ def fine_tune(
         checkpoint: Written after every epoch but the last, and resumed from if it exists. None: neither.
         identity: What a checkpoint must have been written for to be resumed from.
         time_limit: Seconds after which the run stops where it is, as `truncated`, with its last whole epoch reported.
-        report: Called after each epoch; may raise to end the run.
+        keep: Called after each epoch, before its checkpoint is written.
+        report: Called after each epoch, when all of it is on disk; may raise, or not return, to end the run.
 
     Raises:
         UsageError: The checkpoint is damaged or of another run.
@@ -202,10 +204,12 @@ def fine_tune(
                 return Outcome("diverged", epoch, trained, evaluated.eval())
             metrics = measure(logits, targets[validation_rows])
         evaluated = steadied
-        report(Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits))
+        reached = Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits)
+        keep(reached)
         if checkpoint is not None and epoch + 1 < epochs:
             progress = Progress(epoch + 1, step, trained)
             save_checkpoint(checkpoint, progress, models=models, optimizer=updater, identity=identity)
+        report(reached)
     return Outcome("complete", epochs, trained, evaluated.eval())
 
 

@@ -7,6 +7,8 @@ the search's scheduler sees after each epoch and says whether the trial goes on.
 best of the trials that ran in full or still run (of all, where there is none), retrained in full. Its regret is the
 best final accuracy recorded minus its own, by validation accuracy (what rules see) and by the 400 held-out images.
 
+Heads on cached features, which take seconds and which the search never stops, are left out.
+
 Merges into `results/schedulers.csv` beside the curves (means over the orders with 95 % intervals), and writes from all
 that is in there `results/schedulers.md` (two workers) and `results/schedulers-<set>.svg` (regret by epochs spent).
 """
@@ -29,16 +31,23 @@ from benchmarks.curves.stopping import Rule, kind, rules
 SHARES = np.linspace(0.04, 1.0, 25).round(2)  # of the epochs of no early stopping
 
 DRAWN = ("none", "ASHA 1/3", "ASHA 3/3", "ASHA per backbone 2/3", "ASHA per both 2/3", "promotion per kind 1/3",
+         "search's, per kind or both 1/3",
          "thaw by improvement per second, grace 1", "reach, grace 1, quantile 1")  # fmt: skip
+
+
+def judged(name: str, folder: Path) -> list[Curve]:
+    """Return the configurations of set `name` that the search compares at rungs."""
+    return [each for each in recorded.load_curves(name, folder) if not each.head_only]
 
 
 def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, int, int]]:
     """Return (seconds, epochs spent, position in `curves` of what would be handed over) after each epoch of a trial.
 
     A rule with a method `promote` pauses trials instead of stopping them, and is asked which to resume by each worker
-    that becomes free, before that takes a new one.
+    that becomes free, before that takes a new one; one with `finish` again when nothing is left to do.
     """
     promote = getattr(rule, "promote", lambda curves: None)
+    finish = getattr(rule, "finish", lambda: None)
     waiting, idle, now, spent = iter(range(len(curves))), workers, 0.0, 0
     ends: list[tuple[float, int, int]] = []
     reached: dict[int, int] = {}
@@ -48,7 +57,7 @@ def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, i
     while True:
         while idle:
             trial = promote(curves)
-            if trial is None and (trial := next(waiting, None)) is None:
+            if trial is None and (trial := next(waiting, None)) is None and (ends or (trial := finish()) is None):
                 break
             epoch = reached.get(trial, 0)
             heapq.heappush(ends, (now + curves[trial].seconds[epoch], trial, epoch + 1))
@@ -115,7 +124,7 @@ def publish(results: pd.DataFrame, folder: Path) -> None:
     charts = folder / "results"
     lines = ["# Early stopping\n", "Two workers; means over random orders, epochs as a share of no early stopping.\n"]
     for name, some in two.groupby("set", sort=False):
-        curves = recorded.load_curves(str(name), folder)
+        curves = judged(str(name), folder)
         some = some[some["configurations"] == len(curves)].sort_values("epochs")
         lines.append(f"## {name}, {len(curves)} configurations, {some['orders'].max()} orders\n")
         shown = some[["rule", "epochs", "seconds"]].astype({"epochs": str, "seconds": str})
@@ -125,6 +134,8 @@ def publish(results: pd.DataFrame, folder: Path) -> None:
         lines.append(recorded.markdown(agreement(curves)))
         drawn = some[some["rule"].isin(DRAWN)].set_index("rule")[[str(share) for share in SHARES]]
         series = {str(rule): (SHARES, regrets.to_numpy(float)) for rule, regrets in drawn.iterrows()}
+        if not series:
+            continue
         recorded.line_chart(
             charts / f"schedulers-{name}.svg", series, title=f"{name}: mean regret, two workers",
             x="epochs spent, share of no early stopping", y="regret",
@@ -141,7 +152,7 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, default=HERE)
     given = parser.parse_args()
     for name in given.sets:
-        curves = recorded.load_curves(name, given.curves)
+        curves = judged(name, given.curves)
         rows = []
         for rule, make in rules(max(len(each.values) for each in curves)).items():
             for workers in given.workers if rule.startswith(tuple(given.rules)) else ():

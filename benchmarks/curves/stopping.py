@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import norm
 
-from automl.search.scheduler import Rungs, group_of
+from automl.search.scheduler import Rungs, groups_of
 from benchmarks.curves.recorded import VALIDATION_IMAGES, Curve
 
 Group = Callable[[Curve], Hashable]
@@ -31,11 +31,15 @@ def backbone(curve: Curve) -> Hashable:
 
 
 def kind(curve: Curve) -> Hashable:
-    return group_of(curve.params["backbone"], curve.params["freeze_depth"])[1]
+    return groups_of(curve.params["backbone"], curve.params["freeze_depth"])[0]
 
 
 def both(curve: Curve) -> Hashable:
-    return group_of(curve.params["backbone"], curve.params["freeze_depth"])
+    return groups_of(curve.params["backbone"], curve.params["freeze_depth"])[1]
+
+
+def rungs(epochs: int, grace: int, reduction: int) -> list[int]:
+    return Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True).epochs
 
 
 class Never:
@@ -46,31 +50,58 @@ class Never:
 
 
 class Asha:
-    """`automl.search.scheduler.Rungs`; with one group for everything it decides as ray.tune's ASHAScheduler does."""
+    """Stops what is below the best 1/reduction of those that reached the rung before, as ray.tune's ASHAScheduler does
+    with one group for everything; nothing is resumed."""
 
     def __init__(self, epochs: int, grace: int, reduction: int, group: Group) -> None:
-        self.rungs = Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True)
-        self.group = group
-
-    def goes_on(self, trial: int, curve: Curve, epoch: int, value: float) -> bool:
-        return self.rungs.goes_on(trial, self.group(curve), epoch, value)
-
-
-class Margin:
-    """ASHA that stops a trial only if it is below the cutoff by more than the noise of the validation accuracy."""
-
-    def __init__(self, epochs: int, grace: int, reduction: int, group: Group) -> None:
-        self.rungs = Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True).epochs
-        self.top, self.group = 100 * (1 - 1 / reduction), group
+        self.rungs, self.top, self.group = rungs(epochs, grace, reduction), 100 * (1 - 1 / reduction), group
         self.values: dict[Hashable, list[float]] = defaultdict(list)
 
     def goes_on(self, trial: int, curve: Curve, epoch: int, value: float) -> bool:
         if epoch not in self.rungs:
             return True
         others = self.values[self.group(curve), epoch]
-        cutoff = np.percentile(others, self.top) if others else 0.0
+        cutoff = self.cutoff(others)
         others.append(value)
-        return bool(value >= cutoff - np.sqrt(2 * cutoff * (1 - cutoff) / VALIDATION_IMAGES))
+        return value >= cutoff
+
+    def cutoff(self, others: list[float]) -> float:
+        return float(np.percentile(others, self.top)) if others else -np.inf
+
+
+class Search:
+    """The search's own rule, `automl.search.scheduler.Rungs`, in any groups, the widest first."""
+
+    def __init__(self, epochs: int, grace: int, reduction: int, *groups: Group) -> None:
+        self.rungs = Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True)
+        self.groups = groups
+
+    def goes_on(self, trial: int, curve: Curve, epoch: int, value: float) -> bool:
+        groups = tuple(group(curve) for group in self.groups)
+        return self.rungs.goes_on(trial, groups, epoch, value)
+
+    def promote(self, curves: list[Curve]) -> int | None:
+        for trial in self.rungs.out_of_line():
+            self.rungs.resume(trial)
+        for trial in self.rungs.resumable()[:1]:
+            self.rungs.resume(trial)
+            return trial
+        return None
+
+    def finish(self) -> int | None:
+        """Asked when nothing is left to start."""
+        for trial in self.rungs.leaders()[:1]:
+            self.rungs.resume(trial)
+            return trial
+        return None
+
+
+class Margin(Asha):
+    """ASHA that stops a trial only if it is below the cutoff by more than the noise of the validation accuracy."""
+
+    def cutoff(self, others: list[float]) -> float:
+        cutoff = float(np.percentile(others, self.top)) if others else 0.0
+        return float(cutoff - np.sqrt(2 * cutoff * (1 - cutoff) / VALIDATION_IMAGES))
 
 
 class Reach:
@@ -98,7 +129,7 @@ class Forecast(Reach):
 
     def __init__(self, epochs: int, grace: int, reduction: int) -> None:
         super().__init__(epochs, grace, 0.5)
-        self.rungs = Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True).epochs
+        self.rungs = rungs(epochs, grace, reduction)
         self.top = 100 * (1 - 1 / reduction)
         self.recorded: dict[int, list[tuple[Hashable, float]]] = defaultdict(list)
 
@@ -118,11 +149,10 @@ class Forecast(Reach):
 
 
 class Promotion:
-    """ASHA as published: a trial pauses at each rung; a free worker resumes one of a rung's top 1/reduction first."""
+    """ASHA as published: every trial pauses at each rung; a free worker first resumes one of a rung's best."""
 
     def __init__(self, epochs: int, grace: int, reduction: int, group: Group) -> None:
-        self.rungs = Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True).epochs
-        self.reduction, self.group = reduction, group
+        self.rungs, self.reduction, self.group = rungs(epochs, grace, reduction), reduction, group
         self.recorded: dict[tuple[int, Hashable], dict[int, float]] = defaultdict(dict)
         self.promoted: set[tuple[int, int]] = set()
 
@@ -191,16 +221,6 @@ class Seen:
         return self.rule.goes_on(trial, curve, epoch, seen)
 
 
-class HeadsInFull:
-    """What the search does: a trial on cached features, seconds in all, is never stopped."""
-
-    def __init__(self, make: Callable[[], Rule]) -> None:
-        self.rule = make()
-
-    def goes_on(self, trial: int, curve: Curve, epoch: int, value: float) -> bool:
-        return self.rule.goes_on(trial, curve, epoch, value) or curve.head_only
-
-
 def rules(epochs: int) -> dict[str, Callable[[], Rule]]:
     """Return a maker of each rule by its name in the tables; a pair of numbers is grace/reduction."""
     made: dict[str, Callable[[], Rule]] = {"none": Never}
@@ -209,19 +229,22 @@ def rules(epochs: int) -> dict[str, Callable[[], Rule]]:
     for name, group in {"backbone": backbone, "kind": kind, "both": both}.items():
         for grace, reduction in ((1, 2), (1, 3), (2, 2), (2, 3), (3, 3)):
             one = partial(Asha, epochs, grace, reduction, group)
-            made[f"ASHA per {name} {grace}/{reduction}"] = partial(HeadsInFull, one)
+            made[f"ASHA per {name} {grace}/{reduction}"] = one
             for what in ("best", "loss") if (grace, reduction) == (2, 3) else ():
-                made[f"ASHA per {name} on {what} {grace}/{reduction}"] = partial(HeadsInFull, partial(Seen, what, one))
-    made["ASHA per kind with margin 2/3"] = partial(HeadsInFull, partial(Margin, epochs, 2, 3, kind))
+                made[f"ASHA per {name} on {what} {grace}/{reduction}"] = partial(Seen, what, one)
+    made["ASHA per kind with margin 2/3"] = partial(Margin, epochs, 2, 3, kind)
     for name, group in {"promotion": everything, "promotion per kind": kind, "promotion per both": both}.items():
         for reduction in (2, 3):
             made[f"{name} 1/{reduction}"] = partial(Promotion, epochs, 1, reduction, group)
+    for name, groups in {"kind": [kind], "kind or both": [kind, both], "both": [both], "all": [everything]}.items():
+        for grace, reduction in ((1, 2), (1, 3), (2, 2), (2, 3)):
+            made[f"search's, per {name} {grace}/{reduction}"] = partial(Search, epochs, grace, reduction, *groups)
     made["PASHA 1/2"] = partial(Pasha, epochs, 1, 2, everything)
     for grace in (1, 2):
         made[f"thaw by improvement per second, grace {grace}"] = partial(Thaw, epochs, grace)
-        made[f"ASHA on forecasts {grace}/2"] = partial(HeadsInFull, partial(Forecast, epochs, grace, 2))
+        made[f"ASHA on forecasts {grace}/2"] = partial(Forecast, epochs, grace, 2)
         for quantile in (0.5, 0.75, 1.0):
             one = partial(Reach, epochs, grace, quantile)
-            made[f"reach, grace {grace}, quantile {quantile:g}"] = partial(HeadsInFull, one)
-        made[f"reach on best, grace {grace}, quantile 1"] = partial(HeadsInFull, partial(Seen, "best", one))
+            made[f"reach, grace {grace}, quantile {quantile:g}"] = one
+        made[f"reach on best, grace {grace}, quantile 1"] = partial(Seen, "best", one)
     return made

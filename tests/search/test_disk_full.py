@@ -28,7 +28,7 @@ from automl.search.plan import Screened
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.storage import create_study, load_study
-from automl.search.study import StudyRecord, counts, make_sampler
+from automl.search.study import StudyRecord, counts
 from automl.search.trial import load_dataset, run_trial
 from tests.faults import Step, run_script, write_script
 from tests.small import RESNET, coloured, cost, make_driver, small_config
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_while_the_study_is_created(tmp_path: Path) -> None
     """Optuna has an error of its own for what fails in its transactions."""
     folder = StudyFolder(tmp_path / "study")
     folder.root.mkdir()
-    options: Any = {"storage": None, "direction": "maximize", "sampler": make_sampler(0)}
+    options: Any = {"storage": None, "direction": "maximize"}
     whole = Disk()
     with whole.mounted():
         create_study(folder, **options)

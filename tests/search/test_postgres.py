@@ -22,7 +22,7 @@ from automl.search.cluster import Resources
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
 from automl.search.storage import create_study, load_study, patient
-from automl.search.study import StudyRecord, counts, make_sampler
+from automl.search.study import StudyRecord, counts
 from tests.faults import Gate, Step, run_script, worked, write_script
 from tests.small import make_driver, small_config
 
@@ -81,7 +81,7 @@ def server() -> Iterator[Server]:
 def new_driver(folder: StudyFolder, server: Server, script: dict[str, list[Step]], trials: int) -> Driver:
     write_script(folder, script)
     config = small_config(scheduler="none", trials=trials, storage=server.url)
-    study = create_study(folder, storage=server.url, direction="maximize", sampler=make_sampler(0))
+    study = create_study(folder, storage=server.url, direction="maximize")
     return make_driver(folder, config, StudyRecord(study))
 
 

@@ -77,18 +77,22 @@ def test_every_end_of_a_trial_is_told_and_the_search_goes_on(scripted: StudyFold
     assert processes[4:] == processes[4:5] * 5  # and the same one as long as it is sound
 
 
-def test_a_pruned_trial_is_stopped_at_its_report_and_its_worker_is_used_again(
+def test_a_paused_trial_stops_at_its_report_and_is_resumed_from_there_in_the_same_worker(
     scripted: StudyFolder, one_cluster: Resources
 ) -> None:
     """A trial that trained on until its next report would hold up, or fail, the one that gets its worker."""
+    good: list[Step] = [["report", 0.5], ["checkpoint"], ["exit", 7]]
     low: list[Step] = [["report", 0.1], ["exit", 7]]
-    driver = make_driver(scripted, small_config(ONE_GROUP, trials=4), defaults=False)
-    search(scripted, one_cluster, {"*": [["report", 0.9]] * 4, "1": low, "2": low}, driver)
-    assert told(scripted) == [
-        ("COMPLETE", "complete"), ("PRUNED", "pruned"), ("PRUNED", "pruned"), ("COMPLETE", "complete"),
-    ]  # fmt: skip
-    assert load_study(scripted).get_trials()[1].intermediate_values == {1: 0.1}
-    assert len({each["pid"] for each in calls(scripted).values()}) == 1
+    rest: list[Step] = [["report", 0.95]] * 3
+    driver = make_driver(scripted, small_config(ONE_GROUP, trials=2), defaults=False)
+    search(scripted, one_cluster, {"0": good, "1": low, "2": rest}, driver)
+    assert told(scripted) == [("PRUNED", "paused"), ("PRUNED", "paused"), ("COMPLETE", "complete")]
+    trials = load_study(scripted).get_trials()
+    assert trials[1].intermediate_values == {1: 0.1}
+    assert trials[2].intermediate_values == {1: 0.5, 2: 0.95, 3: 0.95, 4: 0.95}
+    asked = calls(scripted)
+    assert [asked[2]["from_epoch"], asked[2]["seed"]] == [1, asked[0]["seed"]]
+    assert len({each["pid"] for each in asked.values()}) == 1
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from automl.paths import StudyFolder
+from automl.paths import StudyFolder, make_folder
 from automl.search.assignment import Assignment
+from automl.search.scheduler import IN_LINE
 from automl.search.searcher import Driver
+from automl.search.spec import TrialSpec
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
 from tests.small import EFFICIENTNET, ONE_GROUP, RESNET, SPACE, epoch, make_driver, new_record, small_config
@@ -103,7 +104,7 @@ def test_defaults_are_not_repeated_after_a_resume(folder: StudyFolder) -> None:
 def test_a_default_whose_driver_died_before_it_started_runs_once(folder: StudyFolder) -> None:
     config = small_config(scheduler="none")
     record = new_record(folder, config)
-    first = make_driver(folder, config, record)._defaults[0]
+    first = make_driver(folder, config, record)._agenda.defaults[0]
     record.study.enqueue_trial(first, user_attrs={"origin": "default"})
     driver = make_driver(folder, config, reopened(folder))
     for _ in range(7):
@@ -230,41 +231,141 @@ def test_a_metric_that_is_not_finite_ends_the_trial_as_diverged(folder: StudyFol
     assert trial.user_attrs["message"] == f"accuracy became {value} in epoch 2"
 
 
-def test_a_trial_below_its_rung_is_pruned_with_its_value(folder: StudyFolder) -> None:
-    text = re.sub(r"freeze_depth: .*", "freeze_depth: 0.0", SPACE)
-    driver = make_driver(folder, small_config(text), defaults=False)
-    low = {}
-    for _ in range(8):
-        assignment = start(driver)
-        low.setdefault(assignment.spec.backbone, 0.9)
-        low[assignment.spec.backbone] -= 0.1
-        driver.report(assignment.number, epoch(1, low[assignment.spec.backbone])) and driver.report(
-            assignment.number, {"reason": "complete"}
-        )
-        driver.finish(assignment.number)
-    trials = driver.record.study.get_trials()
-    for backbone in low:
-        first, *rest = [trial for trial in trials if trial.params["backbone"] == backbone]
-        assert first.state == TrialState.COMPLETE
-        assert rest
-        assert all(trial.state == TrialState.PRUNED for trial in rest)
-        assert rest[-1].value == pytest.approx(low[backbone])
-        assert rest[-1].user_attrs["message"] == "below the best 1/2 of its group at epoch 1"
+def pause(driver: Driver, value: float, number: int | None = None) -> int:
+    """Run the next trial (or `number`) until it pauses at its first rung, with a checkpoint. Returns its number."""
+    number = start(driver).number if number is None else number
+    line = epoch(1, value)
+    files = driver._folder.trial(number)
+    make_folder(files.root)
+    files.metrics.write_text(json.dumps(line) + "\n")
+    files.checkpoint.write_text(f"weights of {number}")
+    assert not driver.report(number, line)
+    driver.finish(number)
+    return number
 
 
-def test_rungs_are_rebuilt_from_the_study(folder: StudyFolder) -> None:
+def pauses(driver: Driver, *values: float) -> list[int]:
+    for value in values:
+        pause(driver, value)
+    return [each.number for each in driver.record.trials()]
+
+
+def resumed(driver: Driver) -> Assignment:
+    """The next assignment, which is to go on with a paused trial."""
+    assignment = start(driver)
+    assert driver.record.trials()[assignment.number].user_attrs["origin"] == "resume"
+    return assignment
+
+
+def origins(driver: Driver) -> list[str]:
+    return [each.user_attrs["origin"] for each in driver.record.trials()]
+
+
+def test_a_trial_that_is_not_among_the_best_at_a_rung_pauses_with_its_value(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP), defaults=False)
+    number = pause(driver, 0.5)
+    trial = driver.record.trials()[number]
+    assert (trial.state, trial.value, trial.last_step) == (TrialState.PRUNED, 0.5, 1)
+    assert trial.user_attrs["reason"] == "paused"
+    assert trial.user_attrs["message"] == "not among the best 1/2 of its kind at epoch 1"
+    assert folder.trial(number).checkpoint.exists()
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_the_best_paused_trial_is_resumed_when_enough_others_have_come(folder: StudyFolder, reopens: bool) -> None:
     config = small_config(ONE_GROUP)
-    run(make_driver(folder, config, defaults=False), [0.9] * 4)
+    driver = make_driver(folder, config, defaults=False)
+    pauses(driver, 0.5, 0.3)
+    spec = driver.record.trials()[0].user_attrs["spec"]
+    if reopens:
+        driver = make_driver(folder, config, reopened(folder), defaults=False)
+    number = (again := resumed(driver)).number
+    assert again.spec == TrialSpec.from_dict(spec)
+    assert folder.trial(number).checkpoint.read_text() == "weights of 0"
+    attrs = driver.record.trials()[number].user_attrs
+    assert (attrs["resumes"], attrs["root"]) == (0, 0)
+    assert driver.record.trials()[number].intermediate_values == {1: 0.5}
+    for epochs in (2, 3, 4):
+        assert driver.report(number, epoch(epochs, 0.95))
+    driver.report(number, {"reason": "complete"})
+    driver.finish(number)
+    best = driver.record.incumbent()
+    assert best is not None
+    assert (best.number, best.value) == (number, 0.95)
+    following = start(driver).number
+    assert driver.record.trials()[following].user_attrs["origin"] == "sampler"
+
+
+def test_a_resumed_trial_that_was_interrupted_goes_on_and_is_not_resumed_twice(folder: StudyFolder) -> None:
+    config = small_config(ONE_GROUP)
+    driver = make_driver(folder, config, defaults=False)
+    pauses(driver, 0.5, 0.3)
+    number = resumed(driver).number  # and the driver is killed
     again = make_driver(folder, config, reopened(folder), defaults=False)
-    assert not again.report(start(again).number, epoch(1, 0.1))
+    retry = start(again).number
+    assert folder.trial(retry).checkpoint.read_text() == "weights of 0"
+    assert again.record.trials()[retry].user_attrs["resumes"] == number
+    pause(again, 0.1)  # one more, of the sampler
+    assert origins(again) == ["sampler", "sampler", "resume", "retry", "sampler"]
+
+
+def test_a_paused_trial_counts_once_and_is_resumed_after_the_last_new_one(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP, trials=2), defaults=False)
+    pauses(driver, 0.5, 0.3)
+    run(driver, [0.5] * 4)
+    assert driver.next() is None
+    assert driver.stop_reason == "trials"
+    assert origins(driver) == ["sampler", "sampler", "resume"]
+
+
+def test_where_too_few_came_the_best_of_each_kind_runs_in_full_before_the_end(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP, trials=2, reduction=3), defaults=False)
+    pauses(driver, 0.3, 0.5)
+    number = resumed(driver).number
+    assert driver.record.trials()[number].user_attrs["root"] == 1
+    for epochs in (2, 3, 4):
+        assert driver.report(number, epoch(epochs, 0.6))
+    driver.report(number, {"reason": "complete"})
+    driver.finish(number)
+    assert driver.next() is None
+    assert driver.stop_reason == "trials"
+
+
+def test_the_best_of_a_kind_is_resumed_while_there_is_time_for_all_of_it(folder: StudyFolder, clock: Clock) -> None:
+    text = ONE_GROUP.replace("epochs: 4", "epochs: 8")
+    config = small_config(text, reduction=30, budget=1000.0)
+    driver = make_driver(folder, config, defaults=False, clock=clock, seconds=0.1)
+    pauses(driver, 0.3, 0.5)
+    trial = driver.record.trials()[1]
+    needed = driver.clock.seconds(trial.params, 7) + driver.clock.seconds(trial.params)
+    clock.now += driver.clock.search_left(trial.params) - needed - 1.0
+    pause(driver, 0.2)  # a new one still fits besides
+    clock.now += driver.clock.seconds(trial.params)
+    number = resumed(driver).number
+    assert driver.record.trials()[number].user_attrs["root"] == 1
+
+
+def test_a_paused_trial_without_the_time_for_its_next_rung_waits(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP, budget=1000.0), defaults=False, clock=clock)
+    pauses(driver, 0.5, 0.3)
+    clock.now = 995.0
+    assert driver.next() is None
+    assert driver.stop_reason == "budget"
+
+
+def test_checkpoints_of_paused_trials_far_behind_are_deleted(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(ONE_GROUP, reduction=30), defaults=False)
+    numbers = pauses(driver, *(0.9 - number / 100 for number in range(IN_LINE + 3)))
+    assert [folder.trial(number).checkpoint.exists() for number in numbers] == [*[True] * IN_LINE, *[False] * 3]
 
 
 def test_the_values_of_an_interrupted_trial_are_not_held_against_its_retry(folder: StudyFolder) -> None:
-    config = small_config()
-    driver = make_driver(folder, config)
-    driver.report(start(driver).number, epoch(1, 0.9))
-    again = make_driver(folder, config, reopened(folder))
-    assert again.report(start(again).number, epoch(1, 0.1))
+    config = small_config(ONE_GROUP)
+    driver = make_driver(folder, config, defaults=False)
+    pause(driver, 0.3)
+    assert driver.report(start(driver).number, epoch(1, 0.9))
+    again = make_driver(folder, config, reopened(folder), defaults=False)
+    assert again.report(start(again).number, epoch(1, 0.4))
 
 
 def test_without_early_stopping_nothing_is_pruned(folder: StudyFolder) -> None:
@@ -528,13 +629,19 @@ def test_the_last_minutes_go_to_heads_on_cached_features(folder: StudyFolder, cl
     driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=0.1, defaults=False)
     driver.report(start(driver).number, {"reason": "diverged"})
     proposed = driver.record.ask(driver._space.distributions)
-    before = len(driver.record.study.trials)
-    driver._enqueue_head_only(proposed.params)
-    (added,) = driver.record.study.trials[before:]
-    assert added.system_attrs["fixed_params"] == {
-        **proposed.params, "freeze_depth": 1.0, "augmentation": "none",
-    }  # fmt: skip
+    while proposed.params["freeze_depth"] == 1.0:
+        proposed = driver.record.ask(driver._space.distributions)
+    before = len(driver.record.trials())
+    clock.now = 570.0
+    assert not driver._agenda.accepts(proposed)
+    assert driver.record.trials()[proposed.number].user_attrs["reason"] == "skipped"
+    (added,) = driver.record.trials()[before:]
+    head_only = {**proposed.params, "freeze_depth": 1.0, "augmentation": "none"}
+    assert added.system_attrs["fixed_params"] == head_only
     assert added.user_attrs["origin"] == "sampler"
     clock.now = 600.0
-    driver._enqueue_head_only({**proposed.params, "learning_rate": 0.5 * proposed.params["learning_rate"]})
-    assert len(driver.record.study.trials) == before + 1
+    last = driver.record.study.ask(driver._space.distributions)
+    last.set_user_attr("origin", "sampler")
+    before = len(driver.record.trials())
+    assert not driver._agenda.accepts(last)
+    assert len(driver.record.trials()) == before

@@ -39,7 +39,7 @@ def record(folder: StudyFolder) -> StudyRecord:
         ("complete", 2, TrialState.COMPLETE, 0.5),
         ("truncated", 2, TrialState.COMPLETE, 0.5),
         ("truncated", 0, TrialState.FAIL, None),
-        ("pruned", 2, TrialState.PRUNED, 0.5),
+        ("paused", 2, TrialState.PRUNED, 0.5),
         ("diverged", 2, TrialState.PRUNED, 0.5),
         ("diverged", 0, TrialState.PRUNED, None),
         ("out_of_memory", 2, TrialState.PRUNED, 0.5),
@@ -268,7 +268,7 @@ def test_a_storage_that_cannot_be_reached(folder: StudyFolder, url: str) -> None
 def test_another_sqlite_file_takes_the_study(folder: StudyFolder, tmp_path: Path) -> None:
     folder.root.mkdir()
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    create_study(folder, storage=url, direction="minimize", sampler=optuna.samplers.RandomSampler())
+    create_study(folder, storage=url, direction="minimize")
     assert not folder.database.exists()
     with sqlite3.connect(tmp_path / "elsewhere.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -288,7 +288,7 @@ def test_a_damaged_database_is_a_storage_error(folder: StudyFolder) -> None:
 def test_a_study_lives_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
     folder = StudyFolder(tmp_path / name)
     record = new_record(folder, small_config())
-    record.finish(record.ask(DISTRIBUTIONS), "pruned")
+    record.finish(record.ask(DISTRIBUTIONS), "paused")
     assert folder.database.exists()
     assert os.listdir(tmp_path) == [name]
     assert len(load_study(folder).get_trials()) == 1

@@ -1,0 +1,122 @@
+"""What a search tries next, and when it has tried enough.
+
+Interrupted trials first, then paused ones whose turn it is, then the sound defaults, then what the sampler proposes. In
+the last minutes, when a proposal no longer fits, its head alone on cached features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from automl.config import SearchConfig
+from automl.search.budget import CostModel
+from automl.search.clock import Clock
+from automl.search.early_stopping import EarlyStopping
+from automl.search.study import StudyRecord, counts, planned_params
+from automl.space import Space
+
+__all__ = ["Agenda"]
+
+MAX_SKIPPED = 3  # proposals that no longer fit the time left, until the search is over
+
+
+class Agenda:
+    """Fills the study's queue of waiting trials.
+
+    Args:
+        defaults: Parameters tried before anything is sampled, in order. Those that do not fit into the time left are
+            asked again later: trials teach what trials cost.
+    """
+
+    def __init__(
+        self,
+        record: StudyRecord,
+        config: SearchConfig,
+        space: Space,
+        stopping: EarlyStopping,
+        clock: Clock,
+        defaults: Sequence[Mapping[str, Any]],
+    ) -> None:
+        tried = [planned_params(each) for each in record.trials()]
+        self.defaults = [dict(each) for each in defaults if each not in tried]
+        self._record, self._config, self._space = record, config, space
+        self._stopping, self._clock, self._skipped = stopping, clock, 0
+
+    def enqueue(self, running: Collection[int]) -> None:
+        """Let wait what comes before the sampler's proposals, if anything does. `running`: roots of what runs."""
+        if self._record.trials(TrialState.WAITING):
+            return
+        paused, default = self._paused(running), self._next_default()
+        if paused is not None:
+            self._stopping.resume(paused)
+        elif default is not None:
+            self.defaults.remove(default)
+            self._record.enqueue(default, origin="default")
+
+    def accepts(self, trial: optuna.Trial) -> bool:
+        """Whether `trial`, as proposed, fits into the time left; else tell it as skipped."""
+        if trial.user_attrs["origin"] != "sampler" or self._clock.fits(trial.params):
+            return True
+        self._skipped += 1
+        self._record.finish(trial, "skipped", self._clock.too_long(trial.params))
+        wanted = {**trial.params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
+        head_only = self._space.nearest(wanted)
+        if CostModel.is_head_only(self._space.params(head_only)) and self._clock.fits(head_only):
+            self._record.enqueue(head_only, origin="sampler")
+        return False
+
+    def over(self, running: Collection[int]) -> str | None:
+        """Return why nothing more is to be started: "trials", "converged", "budget", or None."""
+        if self._paused(running) is not None:
+            return None
+        if self._all_begun():
+            return "trials"
+        if self._converged():
+            return "converged"
+        return "budget" if self._out_of_time() else None
+
+    def counted(self) -> int:
+        """Return how many trials were begun."""
+        return sum(each.state != TrialState.WAITING and counts(each) for each in self._record.trials())
+
+    def _next_default(self) -> dict[str, Any] | None:
+        return next((each for each in self.defaults if self._clock.fits(each)), None)
+
+    def _paused(self, running: Collection[int]) -> FrozenTrial | None:
+        """Return a paused trial to resume now: it is among the best of a rung, or it leads its kind and after one more
+        new trial there would no longer be the time for it."""
+        paused = self._stopping.resumable(running, self._clock.fits)
+        leaders = [each for each in self._stopping.leaders(running) if self._clock.fits(each[0].params, 1)]
+        if paused is not None or not leaders:
+            return paused
+        leader, _ = leaders[0]
+        after = self._clock.search_left(leader.params) - self._clock.seconds(self._next_default() or leader.params)
+        due = after < sum(self._clock.seconds(each.params, epochs) for each, epochs in leaders)
+        return leader if due or self._all_begun() or self._converged() else None
+
+    def _all_begun(self) -> bool:
+        wanted = self._config.search.trials
+        return wanted is not None and self.counted() >= wanted
+
+    def _converged(self) -> bool:
+        """Whether every point of a finite space was tried, or the last `patience` trials did not beat the incumbent."""
+        trials = [each for each in self._record.trials() if each.state.is_finished() and counts(each)]
+        points = self._space.points
+        if points is not None and len({tuple(sorted(each.params.items())) for each in trials}) >= points:
+            return not self._record.trials(TrialState.RUNNING, TrialState.WAITING)
+        patience, best = self._config.search.patience, self._record.incumbent()
+        if patience is None or best is None or self.defaults or self._record.trials(TrialState.WAITING):
+            return False
+        return sum(each.number > best.number for each in trials) >= patience
+
+    def _out_of_time(self) -> bool:
+        waiting = self._record.trials(TrialState.WAITING)
+        if waiting:
+            return not self._clock.fits(planned_params(waiting[0]))
+        if self._next_default() is not None:
+            return False
+        return self._clock.search_left() <= 0 or self._skipped == MAX_SKIPPED
