@@ -19,7 +19,7 @@ from pathlib import Path
 
 from automl.errors import OutputError
 
-__all__ = ["StudyFolder", "TrialFolder", "make_folder", "write_atomic"]
+__all__ = ["StudyFolder", "TrialFolder", "make_folder", "remove_leftovers", "write_atomic"]
 
 
 @dataclass(frozen=True)
@@ -160,3 +160,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise OutputError(
             f"cannot write {len(data)} bytes to {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
+
+
+def remove_leftovers(root: Path) -> None:
+    """Delete what writers that were killed left half-written below `root`."""
+    for path in root.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)

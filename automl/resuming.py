@@ -13,7 +13,7 @@ from typing import Any
 from automl.config import RunConfig, SearchConfig, dump_config, extended
 from automl.data import Dataset
 from automl.errors import UsageError
-from automl.paths import StudyFolder, make_folder, write_atomic
+from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
 from automl.pipeline import SCREENING_SHARE, finish, resolved, run_trials, train_counts
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
@@ -61,6 +61,7 @@ def resume(
     make_folder(reports)
     with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
+        remove_leftovers(folder.root)
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
         if more_trials is not None:
             done = sum(each.state.is_finished() and counts(each) for each in study.get_trials(deepcopy=False))

@@ -38,7 +38,7 @@ def start_driver(folder: StudyFolder, mark: str, address: str | None = None, **o
 def _drive(folder: StudyFolder, mark: str, address: str | None, *, at_once: int = 1, **options: Any) -> None:
     """What `resuming.resume` does, with scripted trials."""
     os.environ[MARK] = mark
-    config = small_config(scheduler="none", **options)
+    config = small_config(**{"scheduler": "none", **options})
     interrupt = Interrupt()
     try:
         with interrupt.installed(), driver_lock(folder):

@@ -9,7 +9,7 @@ import pytest
 
 from automl import paths
 from automl.errors import OutputError
-from automl.paths import StudyFolder, make_folder, write_atomic
+from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
 
 
 @pytest.fixture
@@ -105,3 +105,12 @@ def test_a_study_is_named_after_its_folder(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path / "night")
     assert StudyFolder(Path()).name == "night"
     assert StudyFolder(Path()).report(Path("reports")) == Path("reports/night")
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    trial = StudyFolder(tmp_path).trial(3)
+    write_atomic(make_folder(trial.root) / trial.checkpoint.name, b"whole")
+    half = trial.checkpoint.with_name(f".{trial.checkpoint.name}.4242.tmp")  # as `write_atomic` names it
+    half.write_bytes(b"hal")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in trial.root.iterdir()] == [trial.checkpoint.name]

@@ -1,10 +1,10 @@
 """Early stopping: asynchronous successive halving by promotion (ASHA, arXiv 1810.05934), rungs per group of trials.
 
-At a rung a trial goes on if it is among the best ``1/reduction`` of one of its groups there. If not it pauses: its
-checkpoint stays, and as more trials reach the rung and that share grows, the best of those that wait are resumed. So an
-early comparison that went the wrong way is not the end of a slow warmer. Every trial belongs to two groups: how much of
-it trains (a frozen backbone starts high and flattens, a trainable one starts low and overtakes), and within that its
-backbone (some warm up more slowly than others). What this was compared with: `benchmarks/curves/`.
+Every trial belongs to two groups: how much of it trains (a frozen backbone starts high and flattens, a trainable one
+starts low and overtakes), and within that its backbone (some warm up more slowly than others). At a rung it goes on if
+it is among the best ``1/reduction`` of the narrow group, or half of that share of the wide one. If not it pauses: its
+checkpoint stays, and as more trials reach the rung, the best of those that wait are resumed. So an early comparison
+that went the wrong way is not the end of a slow warmer. What this was compared with: `benchmarks/curves/`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 __all__ = ["Rungs", "groups_of"]
 
+WIDER = 2  # times fewer of a wide group go on
 IN_LINE = 5  # places behind the best share, up to which a paused trial is kept for later
 
 Groups = tuple[Hashable, ...]
@@ -105,7 +106,8 @@ class Rungs:
     def _share(self, group: Hashable, groups: Groups, epoch: int) -> int:
         """How many of `group` go on at the rung `epoch`."""
         least = 1 if group == groups[0] and epoch > self.epochs[0] else 0
-        return max(least, len(self._values[group, epoch]) // self._reduction)
+        reduction = self._reduction if group == groups[-1] else WIDER * self._reduction
+        return max(least, len(self._values[group, epoch]) // reduction)
 
     def _order(self, group: Hashable, epoch: int) -> list[int]:
         values = self._values[group, epoch]

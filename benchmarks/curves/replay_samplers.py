@@ -24,6 +24,7 @@ import argparse
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna

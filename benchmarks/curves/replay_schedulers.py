@@ -7,7 +7,9 @@ the search's scheduler sees after each epoch and says whether the trial goes on.
 best of the trials that ran in full or still run (of all, where there is none), retrained in full. Its regret is the
 best final accuracy recorded minus its own, by validation accuracy (what rules see) and by the 400 held-out images.
 
-Heads on cached features, which take seconds and which the search never stops, are left out.
+Heads on cached features, which take seconds and which the search never stops, are left out. Besides the recorded sets
+there is a simulated one, `recorded.slow_warmers`: the recorded backbones are three of a kind, and a rule must stand
+where they are not, too.
 
 Merges into `results/schedulers.csv` beside the curves (means over the orders with 95 % intervals), and writes from all
 that is in there `results/schedulers.md` (two workers) and `results/schedulers-<set>.svg` (regret by epochs spent).
@@ -28,6 +30,7 @@ from benchmarks.curves import recorded
 from benchmarks.curves.recorded import HERE, SETS, Curve
 from benchmarks.curves.stopping import Rule, kind, rules
 
+SIMULATED = "slow-warmers"  # `recorded.slow_warmers`
 SHARES = np.linspace(0.04, 1.0, 25).round(2)  # of the epochs of no early stopping
 
 DRAWN = ("none", "ASHA 1/3", "ASHA 3/3", "ASHA per backbone 2/3", "ASHA per both 2/3", "promotion per kind 1/3",
@@ -35,9 +38,11 @@ DRAWN = ("none", "ASHA 1/3", "ASHA 3/3", "ASHA per backbone 2/3", "ASHA per both
          "thaw by improvement per second, grace 1", "reach, grace 1, quantile 1")  # fmt: skip
 
 
-def judged(name: str, folder: Path) -> list[Curve]:
-    """Return the configurations of set `name` that the search compares at rungs."""
-    return [each for each in recorded.load_curves(name, folder) if not each.head_only]
+def judged(name: str, folder: Path) -> list[list[Curve]]:
+    """Return the configurations of set `name` that the search compares at rungs; of the simulated set, 40 draws."""
+    if name == SIMULATED:
+        return [recorded.slow_warmers(seed) for seed in range(40)]
+    return [[each for each in recorded.load_curves(name, folder) if not each.head_only]]
 
 
 def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, int, int]]:
@@ -81,12 +86,13 @@ def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, i
         steps.append((now, spent, max(there, key=there.__getitem__)))
 
 
-def measure(curves: list[Curve], make: Callable[[], Rule], orders: int, workers: int) -> dict[str, float]:
+def measure(draws: list[list[Curve]], make: Callable[[], Rule], orders: int, workers: int) -> dict[str, float]:
     """Return means and half widths over `orders` orders, and the mean regret at each of SHARES of the epochs."""
-    final, test = np.array([each.final for each in curves]), np.array([each.test for each in curves])
-    epochs, seconds = sum(len(each.seconds) for each in curves), sum(sum(each.seconds) for each in curves)
     regrets, ends = [], []
     for seed in range(orders):
+        curves = draws[seed % len(draws)]
+        final, test = np.array([each.final for each in curves]), np.array([each.test for each in curves])
+        epochs, seconds = sum(len(each.seconds) for each in curves), sum(sum(each.seconds) for each in curves)
         order = np.random.default_rng(seed).permutation(len(curves))
         at, spent, picks = map(np.array, zip(*replay([curves[each] for each in order], make(), workers), strict=True))
         picked = order[picks]
@@ -124,7 +130,7 @@ def publish(results: pd.DataFrame, folder: Path) -> None:
     charts = folder / "results"
     lines = ["# Early stopping\n", "Two workers; means over random orders, epochs as a share of no early stopping.\n"]
     for name, some in two.groupby("set", sort=False):
-        curves = judged(str(name), folder)
+        curves = judged(str(name), folder)[0]
         some = some[some["configurations"] == len(curves)].sort_values("epochs")
         lines.append(f"## {name}, {len(curves)} configurations, {some['orders'].max()} orders\n")
         shown = some[["rule", "epochs", "seconds"]].astype({"epochs": str, "seconds": str})
@@ -145,20 +151,20 @@ def publish(results: pd.DataFrame, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--sets", nargs="+", default=(*SETS, SIMULATED), choices=(*SETS, SIMULATED))
     parser.add_argument("--rules", nargs="+", default=[""], help="the beginnings of their names")
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--curves", type=Path, default=HERE)
     given = parser.parse_args()
     for name in given.sets:
-        curves = judged(name, given.curves)
+        draws = judged(name, given.curves)
         rows = []
-        for rule, make in rules(max(len(each.values) for each in curves)).items():
+        for rule, make in rules(max(len(each.values) for each in draws[0])).items():
             for workers in given.workers if rule.startswith(tuple(given.rules)) else ():
-                found = measure(curves, make, given.orders, workers)
+                found = measure(draws, make, given.orders, workers)
                 given_rule = {"set": name, "rule": rule, "workers": workers, "orders": given.orders}
-                rows.append({**given_rule, "configurations": len(curves), **found})
+                rows.append({**given_rule, "configurations": len(draws[0]), **found})
                 print(name, rule, workers, *[f"{key} {found[key]}" for key in ("regret", "test regret", "epochs")])
         results = recorded.merge(
             given.curves / "results/schedulers.csv", pd.DataFrame(rows), ["set", "rule", "workers"]

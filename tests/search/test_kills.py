@@ -78,10 +78,10 @@ def kill_and_resume(
     at_once: int = 1,
     address: str | None = None,
     seed: int = 20,
+    scheduler: str = "none",
 ) -> int:
     """Drive a study of `trials` trials through `kills` kills to its end. Returns how many drivers it took."""
-    epoch: list[Step] = [["work", EPOCH_SECONDS], ["report", 0.5], ["checkpoint"]]
-    write_script(folder, {"*": epoch * EPOCHS})
+    write_script(folder, {str(number): epochs(random.Random(number).random()) for number in range(500)})
     new_record(folder, small_config())
     mark, rng = uuid.uuid4().hex, random.Random(seed)
     drivers, killed, process = 0, 0, None
@@ -90,8 +90,9 @@ def kill_and_resume(
             if process is None:
                 drivers += 1
                 process = start_driver(
-                    folder, mark, address, at_once=at_once, trials=trials, max_retries=kills, max_failures=1000
-                )
+                    folder, mark, address, at_once=at_once, trials=trials, max_retries=kills, max_failures=1000,
+                    scheduler=scheduler,
+                )  # fmt: skip
             if killed == kills:
                 process.join()
             elif drivers % 5 == 0 and kill is not Victims.workers:
@@ -116,23 +117,29 @@ def kill_and_resume(
     return drivers
 
 
+def epochs(value: float) -> list[Step]:
+    """A script whose trial reports `value` after each of its epochs."""
+    epoch: list[Step] = [["work", EPOCH_SECONDS], ["report", value], ["checkpoint"]]
+    return epoch * EPOCHS
+
+
 def begun(folder: StudyFolder) -> int:
     return sum(map(len, worked(folder).values()))
 
 
 def lost_epochs(folder: StudyFolder) -> int:
     """Check that every attempt at a trial goes on where the last one was. Returns how many epochs were begun again."""
-    trials, epochs = load_study(folder).get_trials(), worked(folder)
+    trials, begun = load_study(folder).get_trials(), worked(folder)
     lost = 0
     for trial in trials:
-        here = epochs.get(trial.number, [])
+        here = begun.get(trial.number, [])
         if not here:
             continue
         assert here == list(range(here[0], here[-1] + 1)), f"trial {trial.number} ran twice, or not in order: {here}"
         before = trial.user_attrs.get("resumes")
-        while before is not None and before not in epochs:
+        while before is not None and before not in begun:
             before = trials[before].user_attrs.get("resumes")
-        last = epochs[before][-1] if before is not None else 0
+        last = begun[before][-1] if before is not None else 0
         assert last <= here[0] <= last + 1, f"trial {trial.number} begins with epoch {here[0]} after epoch {last}"
         lost += here[0] == last
     return lost
@@ -149,13 +156,13 @@ def check(folder: StudyFolder, trials: int) -> None:
         again[trial.user_attrs.get("resumes")].append(trial.number)
         assert list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
     assert all(len(numbers) == 1 for before, numbers in again.items() if before is not None), "retried twice"
-    for trial in counted:
+    for trial in found:
         if trial.state == TrialState.COMPLETE:
             lines = folder.trial(trial.number).metrics.read_text().splitlines()
             assert [json.loads(line)["epoch"] for line in lines] == list(range(1, EPOCHS + 1))
             assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
-        else:
-            assert trial.user_attrs["reason"] == "crashed"
+        elif counts(trial):
+            assert trial.user_attrs["reason"] in ("crashed", "paused")
 
 
 @pytest.mark.slow
@@ -173,3 +180,16 @@ def test_forty_trials_two_at_a_time_through_twenty_five_kills(
         f"\n{kill.__name__}: 25 kills, {drivers} drivers, {len(found)} attempts at {len(states)} "
         f"trials ({states.count('COMPLETE')} complete), {begun(scripted)} epochs begun, {lost} of them again"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_paused_trials_are_resumed_once_through_fifteen_kills(scripted: StudyFolder) -> None:
+    kill_and_resume(scripted, Victims.everything, kills=15, trials=40, scheduler="asha")
+    check(scripted, 40)
+    lost_epochs(scripted)
+    found = load_study(scripted).get_trials()
+    resumed = [trial for trial in found if trial.user_attrs["origin"] == "resume"]
+    paused = [trial for trial in found if trial.user_attrs["reason"] == "paused"]
+    assert len(paused) > len(resumed) > 4
+    assert all(trial.last_step in (1, 2) for trial in paused)

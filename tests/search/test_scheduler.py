@@ -96,6 +96,13 @@ def test_a_slow_backbone_passes_among_its_own() -> None:
     assert table.goes_on(8, OTHER, 1, 0.4)
 
 
+def test_of_a_kind_half_as_many_pass_as_of_a_backbone() -> None:
+    table = rungs()
+    for number in range(5):
+        assert not table.goes_on(number, ("trainable", f"net {number}"), 1, 0.1)
+    assert table.goes_on(5, ("trainable", "net 5"), 1, 0.2)  # the best of six
+
+
 def test_the_leader_of_a_kind_of_which_none_has_passed() -> None:
     table = rungs()
     for number, value in ((0, 0.3), (1, 0.5)):
