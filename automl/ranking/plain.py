@@ -56,6 +56,8 @@ class At:
         self.path = path
 
     def __getattr__(self, name: str) -> At:
+        if name.startswith("__"):  # a protocol that somebody asks for, not a key
+            raise AttributeError(name)
         return self[name]
 
     def __getitem__(self, key: str | int) -> At:

@@ -1,4 +1,4 @@
-"""Everything about the best trial: metrics, curves, confusion, classes, calibration, and its most confident mistakes."""
+"""The best trial: metrics, curves, confusion, classes, calibration, and its most confident mistakes."""
 
 from __future__ import annotations
 
