@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.snapshot import view
@@ -53,6 +54,8 @@ def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], skip: Sequen
     n = len(trials)
     if n < MIN_TRIALS:
         return Importance({}, n, 0, f"Too few finished trials to tell: {n} of at least {MIN_TRIALS}.")
+    with _without_sklearn():
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _TOP / n))
     shares = get_param_importances(view(study, trials), evaluator=evaluator)
     shares = {name: share for name, share in shares.items() if math.isfinite(share) and name not in skip}
@@ -65,3 +68,18 @@ def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], skip: Sequen
     return Importance(
         shares, n, top, f"How far the choices of the best {top} differ from those of all {n} finished trials.{rough}"
     )
+
+
+@contextmanager
+def _without_sklearn() -> Iterator[None]:
+    """Let Optuna's importance do without scikit-learn, as it can: only its other evaluators need it, and importing it
+    takes a second, half of what `automl leaderboard` may take."""
+    name = "sklearn.ensemble"
+    if name in sys.modules or "optuna.importance" in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]

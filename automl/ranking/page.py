@@ -61,7 +61,9 @@ def _number(text: Callable[[Any], str], at: At) -> Markup:
         return Markup("–")
     if isinstance(at.raw, str | bool | list | dict):
         return escape(words.compact(at.raw))
-    return Markup('<data value="{}" data-at="{}">{}</data>').format(repr(at.raw), at.path, text(at.raw))
+    return Markup('<data value="{}" data-at="{}">{}</data>').format(
+        repr(at.raw), at.path, text(at.raw).replace(" ", "\u00a0")
+    )
 
 
 def _bounds(metric: str, limits: At) -> Markup:

@@ -15,6 +15,7 @@ __all__ = ["why_lines"]
 _COSTS = {"latency_ms": "latency", "model_parameters": "parameters", "train_seconds": "training time"}
 _PROBES = {"knn": "k-NN", "linear": "linear"}
 _FRONT = 6
+_BACKBONES = 5
 
 
 def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
@@ -28,8 +29,9 @@ def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
         lines.append(f"What mattered: {shares}. {found.importance.note}")
     else:
         lines.append(f"What mattered: {found.importance.note}")
-    for name, each in found.importance_by_backbone.items():
-        if each.shares:
+    told_apart = [(name, each) for name, each in found.importance_by_backbone.items() if each.shares]
+    if len(told_apart) > 1:
+        for name, each in told_apart[:_BACKBONES]:
             top = ", ".join(f"{key} {100 * share:.0f} %" for key, share in list(each.shares.items())[:3])
             lines.append(f"What mattered for {words.short(name)}: {top} ({words.count(each.trials, 'finished trial')})")
     told = [

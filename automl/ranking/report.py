@@ -32,7 +32,7 @@ from automl.ranking.winner import winner
 __all__ = ["write"]
 
 _DISAGREEMENTS, _SMALL = 60, 96
-_SUSPECTS = 24
+_SUSPECTS = 14
 TABLE_CLASSES = 15
 _SHEET = 1400
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
@@ -161,12 +162,16 @@ def _probe(probe: str, backbones: Sequence[BackboneFacts]) -> ProbeRank:
         for each in backbones
         if (rank := getattr(each, f"{probe}_rank")) is not None and each.realised_rank is not None
     ]
-    tau = math.nan
-    if len(pairs) > 1 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
-        from scipy.stats import kendalltau  # takes a while to import
+    return ProbeRank(probe, len(pairs), _kendall_tau(pairs))
 
-        tau = float(kendalltau(*zip(*pairs, strict=True)).statistic)
-    return ProbeRank(probe, len(pairs), tau if math.isfinite(tau) else None)
+
+def _kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """As `scipy.stats.kendalltau`, which is not used because importing it takes longer than all else here."""
+    if len(pairs) < 2:
+        return None
+    x, y = (np.sign(np.subtract.outer(side, side)) for side in np.array(pairs).T)
+    untied = float(np.abs(x).sum() * np.abs(y).sum())
+    return float((x * y).sum() / math.sqrt(untied)) if untied else None
 
 
 def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts]) -> list[NotTried]:

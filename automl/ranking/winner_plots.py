@@ -57,7 +57,7 @@ def reliability(bins: Sequence[Bin]) -> Figure | None:
     most = max(each.images for each in bins)
     size = [round(6 + 16 * (each.images / most) ** 0.5, 1) for each in bins]
     told = trace([round(100 * each.confidence, 3) for each in bins], right, name="images by confidence", mode="markers")
-    told |= {"error_y": error, "marker": {"color": ACCENT, "size": size}}
+    told |= {"cliponaxis": False, "error_y": error, "marker": {"color": ACCENT, "size": size}}
     told["text"] = [words.count(each.images, "image") for each in bins]
     told["hovertemplate"] = "%{text}<br>%{x:.1f} % sure, %{y:.1f} % right<extra></extra>"
     reach = {"range": [-3, 103]}

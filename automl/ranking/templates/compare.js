@@ -109,24 +109,23 @@
   };
 
   const table = (a, b) => {
-    const lines = [
-      ["score", texts.score], ["95 % interval", texts.bounds], ["backbone", texts.name], ["outcome", texts.label],
-      ["training", texts.train_seconds], ["size", texts.model_parameters], ["latency", texts.latency_ms],
-      ["peak memory", texts.peak_memory_mb],
-    ].map(([name, column]) => [name, at(column, a), at(column, b)]);
+    const line = ([name, column]) => [name, at(column, a), at(column, b)];
+    const first = [["score", texts.score], ["95 % interval", texts.bounds], ["backbone", texts.name], ["outcome", texts.label]];
+    const costs = [["training", texts.train_seconds], ["size", texts.model_parameters], ["latency", texts.latency_ms],
+      ["peak memory", texts.peak_memory_mb]];
     const details = rows.details.map((each) => [each.name, at(each.column, a), at(each.column, b), each.kind]);
-    const differ = details.filter(([, x, y]) => x !== y);
+    const differ = (kind) => details.filter(([, x, y, its]) => its === kind && x !== y);
+    const same = details.filter(([, x, y, kind]) => kind === "param" && x === y).length;
     const made = make("table", null, { class: "plain versus" }), head = make("tr");
     head.append(make("td"), ...[a, b].map((row) => make("th", `trial ${at(values.trial, row)}, rank ${row + 1}`, { scope: "col" })));
-    made.append(make("caption", `What differs; ${details.filter(([, x, y, kind]) => kind === "param" && x === y).length} ` +
-      "other parameters are the same"), make("thead"), make("tbody"));
+    made.append(make("caption", `What differs; ${same} other parameters are the same`), make("thead"), make("tbody"));
     made.tHead.append(head);
-    for (const [name, x, y] of [...lines, ...differ]) {
+    for (const [name, x, y] of [...first.map(line), ...differ("param"), ...costs.map(line), ...differ("fact")]) {
       if (!x && !y) continue;
-      const line = make("tr");
-      line.append(make("th", name, { scope: "row" }), make("td", x || "–"), make("td", y || "–"));
-      if (x !== y) line.className = "differs";
-      made.tBodies[0].append(line);
+      const row = make("tr");
+      row.append(make("th", name, { scope: "row" }), make("td", x || "–"), make("td", y || "–"));
+      if (x !== y) row.className = "differs";
+      made.tBodies[0].append(row);
     }
     return made;
   };
