@@ -157,12 +157,12 @@ def compare(
     style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table,
 ) -> None:
     """Put studies side by side, and say whether they are of the same data."""
-    from automl.ranking import studies
+    from automl.ranking import side_by_side, studies
 
     if len(runs) < 2:
         raise UsageError("compare needs two studies or more: automl compare RUN RUN…")
     found = studies.compare([(folder := _study(run), open_study(folder)) for run in runs])
-    show(studies.FORMATS[style.value](found).rstrip("\n"))
+    show(side_by_side.FORMATS[style.value](found).rstrip("\n"))
 
 
 @app.command()

@@ -44,7 +44,8 @@ def _line(value: Any) -> str:
 
 
 class At:
-    """A value inside a JSON document, and its path there: ``At(document).rows[0].score`` is at ``rows.0.score``.
+    """A value inside a JSON document, and its JSON Pointer (RFC 6901): ``At(document).rows[0].score`` is at
+    ``/rows/0/score``.
 
     What is not there is an `At` of None, which is false, has no elements, and reads as an empty text.
     """
@@ -65,7 +66,8 @@ class At:
             value = self.raw[key]
         except (KeyError, IndexError, TypeError):
             value = None
-        return At(value, f"{self.path}.{key}".removeprefix("."))
+        name = str(key).replace("~", "~0").replace("/", "~1")
+        return At(value, f"{self.path}/{name}")
 
     def __iter__(self) -> Iterator[At]:
         return (self[i] for i in range(len(self)))

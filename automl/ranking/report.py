@@ -25,7 +25,7 @@ from automl.ranking.files import load_groups, load_json, load_manifest, load_pre
 from automl.ranking.gallery import Gallery, data_url
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.limits import Limits, limited
-from automl.ranking.plain import At
+from automl.ranking.plain import At, dump
 from automl.ranking.suspects import find_suspects
 from automl.ranking.winner import winner
 
@@ -64,7 +64,7 @@ def write(
     found = facts.collect(folder, within, board, limits, excluded)
     found = _complete(folder, within, board, found, load_embedding)
     content = facts.content(board, found)
-    write_atomic(target / "leaderboard.json", facts.dump(content))
+    write_atomic(target / "leaderboard.json", dump(content))
     write_atomic(target / facts.SCHEMA_FILE, facts.schema())
     write_atomic(target / "leaderboard.csv", board.to_csv())
     write_atomic(target / "leaderboard.md", tables.to_markdown(board, found))

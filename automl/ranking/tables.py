@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from automl.ranking.facts import Facts
     from automl.ranking.leaderboard import Failure, Leaderboard, Row
 
-__all__ = ["COLUMNS", "ROWS", "spreadsheet_safe", "to_csv", "to_markdown"]
+__all__ = ["COLUMNS", "ROWS", "spreadsheet_safe", "text_cell", "to_csv", "to_markdown"]
 
 COLUMNS = (
     *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
@@ -60,7 +60,7 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
     sentences = words.answer(board)
     if facts is not None and facts.limits:
         sentences.insert(0, f"Among trials with {facts.limits} ({facts.excluded} others are left out):")
-    lines = [f"# Leaderboard of {_text(board.study)}", "", _text(" ".join(sentences)), ""]
+    lines = [f"# Leaderboard of {text_cell(board.study)}", "", text_cell(" ".join(sentences)), ""]
     if board.rows:
         head = f"rank | {words.metric_name(board.metric)} | 95 % interval | trial | backbone | params"
         lines += [f"| {head} | epochs | training | parameters | latency | |", f"|---:|---:|---|---:{'|---' * 7}|"]
@@ -87,12 +87,12 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
         lines += ["", "Trials without a score:", ""]
     for failed in board.failures[:ROWS]:
         message = f": {failed.message}" if failed.message else ""
-        lines.append(f"- trial {failed.trial}, {_text(failed.backbone)}, {_text(failed.reason + message)}")
+        lines.append(f"- trial {failed.trial}, {text_cell(failed.backbone)}, {text_cell(failed.reason + message)}")
     if len(board.failures) > ROWS:
         lines.append(f"- {len(board.failures) - ROWS:,} more are in leaderboard.csv")
-    lines += ["", "How it is ranked:", "", *(f"- {_text(rule)}" for rule in board.rules)]
+    lines += ["", "How it is ranked:", "", *(f"- {text_cell(rule)}" for rule in board.rules)]
     if board.notes:
-        lines += ["", "Notes:", "", *(f"- {_text(note)}" for note in board.notes)]
+        lines += ["", "Notes:", "", *(f"- {text_cell(note)}" for note in board.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -114,14 +114,14 @@ def _why(board: Leaderboard, facts: Facts) -> list[str]:
         counts = [str(each.ranked), str(each.failed), words.duration(each.train_seconds)]
         rank = "–" if each.realised_rank is None else str(each.realised_rank)
         lines.append(_line([each.backbone, score, median, *counts, *probes, rank]))
-    lines += ["", *(f"- {_text(line)}" for line in why_lines(board, facts))]
+    lines += ["", *(f"- {text_cell(line)}" for line in why_lines(board, facts))]
     return lines
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_text, cells))} |"
+    return f"| {' | '.join(map(text_cell, cells))} |"
 
 
-def _text(text: str) -> str:
-    """Text of one table cell, without markup of its own."""
+def text_cell(text: str) -> str:
+    """Return the text of one table cell of Markdown, without markup of its own."""
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -48,7 +48,7 @@ const page = {
   const number = (row, name, text) => {
     const value = name === "rank" ? row + 1 : at(values[name], row);
     if (value === null) return document.createTextNode("–");
-    return page.make("data", text, { value, "data-at": `rows.${row}.${name}` });
+    return page.make("data", text, { value, "data-at": `/rows/${row}/${name}` });
   };
 
   const fill = (row) => {
