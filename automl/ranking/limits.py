@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
 from automl.ranking import words
+from automl.ranking.leaderboard import _is_ranked
 from automl.search.snapshot import view
 
 __all__ = ["Limits", "limited"]
 
 _MEASURES = {"max_latency_ms": "latency_ms", "max_parameters": "model_parameters", "max_memory_mb": "peak_memory_mb"}
-_RANKED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,5 @@ def limited(study: optuna.Study, limits: Limits) -> tuple[optuna.Study, int]:
     if not limits:
         return study, 0
     trials = study.get_trials(deepcopy=False)
-
-    def stays(trial: FrozenTrial) -> bool:
-        return trial.state not in _RANKED or limits.allow(trial.user_attrs)
-
-    kept = [trial for trial in trials if stays(trial)]
+    kept = [trial for trial in trials if not _is_ranked(trial) or limits.allow(trial.user_attrs)]
     return view(study, kept), len(trials) - len(kept)

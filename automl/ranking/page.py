@@ -1,5 +1,5 @@
 """Renders the report's page: templates that read the report's JSON through pointers, so that every number that is shown
-carries its exact value and its JSON Pointer in ``leaderboard.json``: ``<data value="0.98667" data-at="/rows/0/score">``.
+carries its exact value and its JSON Pointer in ``leaderboard.json``: ``<data value="0.9867" data-at="/rows/0/score">``.
 """
 
 from __future__ import annotations
