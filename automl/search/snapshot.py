@@ -29,6 +29,8 @@ from optuna.storages._rdb.models import (
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
 
+from automl.search.storage import storage_kept
+
 __all__ = ["StudyView", "snapshot", "view"]
 
 
@@ -61,7 +63,11 @@ def view(study: optuna.Study, trials: Iterable[FrozenTrial]) -> optuna.Study:
 
 
 def snapshot(study: optuna.Study) -> optuna.Study:
-    """Return `study` as it is now, its trials read at once; a study in memory is returned as it is."""
+    """Return `study` as it is now, its trials read at once; a study in memory is returned as it is.
+
+    Raises:
+        StorageError: The storage cannot be read.
+    """
     storage = study._storage
     if isinstance(storage, optuna.storages._CachedStorage):
         storage = storage._backend
@@ -70,7 +76,7 @@ def snapshot(study: optuna.Study) -> optuna.Study:
     collected = gc.isenabled()
     gc.disable()  # so many new objects, and none of them garbage
     try:
-        with storage.engine.connect() as connection:
+        with storage_kept(str(storage.url)), storage.engine.connect() as connection:
             return view(study, _read(connection, study._study_id))
     finally:
         if collected:

@@ -215,6 +215,16 @@ def test_costs_take_turns(desktop: Seen) -> None:
     assert not desktop.view.locator('[data-panel="cost-latency_ms"]').is_visible()
 
 
+def test_plots_have_the_colours_of_the_page(desktop: Seen) -> None:
+    desktop.show_all()
+    drawn = desktop.view.evaluate(
+        """() => [...document.querySelectorAll("[data-figure]")].filter((each) => each.data)
+            .map((each) => JSON.stringify([each.data, each.layout]))"""
+    )
+    assert len(drawn) > 8
+    assert not [each for each in drawn if "var(--" in each]
+
+
 def test_light_and_dark_can_be_switched(desktop: Seen) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     light = desktop.view.evaluate(background)

@@ -95,10 +95,10 @@
   };
 
   const points = (value) =>
-    rows.metric === "log_loss" ? value.toFixed(3) : (100 * value).toFixed(1).replace("-0.0", "0.0");
+    (rows.metric === "log_loss" ? value.toFixed(3) : (100 * value).toFixed(1)).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
   const sentence = (a, b) => {
     const found = page.difference(at(values.trial, a), at(values.trial, b));
-    if (!found) return "No paired difference: predictions on the same images are not in this page.";
+    if (!found) return "No paired difference: the page has no predictions of both on the same images, or none for this metric.";
     const unit = rows.metric === "log_loss" ? "" : " points";
     const verdict = found.low <= 0 && found.high >= 0
       ? "On these images the two cannot be told apart."

@@ -10,8 +10,10 @@
       const found = /^var\((--[a-z0-9-]+)\)$/.exec(value);
       return found ? style.getPropertyValue(found[1]).trim() : value;
     }
-    if (Array.isArray(value))
-      return typeof value[0] === "number" ? value : value.map((each) => resolve(each, style));
+    if (Array.isArray(value)) {
+      const numbers = typeof value[0] === "number" && typeof value.at(-1) === "number";  // nothing to look for
+      return numbers ? value : value.map((each) => resolve(each, style));
+    }
     if (value && typeof value === "object")
       return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, resolve(each, style)]));
     return value;
