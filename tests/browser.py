@@ -88,9 +88,6 @@ def serious(seen: Seen) -> list[str]:
     """What axe-core finds of serious or critical violations of WCAG 2.2 A and AA; skips where it is not to be had."""
     names = ("", ".venv/axe/")
     places = (os.environ.get("AXE_CORE", ""), *(f"{each}node_modules/axe-core/axe.min.js" for each in names))
-        os.environ.get("AXE_CORE", ""),
-        *(f"{each}node_modules/axe-core/axe.min.js" for each in ("", ".venv/axe/")),
-    )
     script = next((Path(each) for each in places if each and Path(each).is_file()), None)
     if script is None:
         pytest.skip("no axe-core: make .venv/axe, or name its axe.min.js in $AXE_CORE")

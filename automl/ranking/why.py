@@ -175,9 +175,10 @@ def _kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts]) -> list[NotTried]:
-    found = [NotTried(each.backbone, each.reason) for each in backbones if each.included is False]
-    for each in backbones:
-        if each.included and not each.ranked and not each.failed:
+    untried = [each for each in backbones if not each.ranked and not each.failed]
+    found = [NotTried(each.backbone, each.reason) for each in untried if each.included is False]
+    for each in untried:
+        if each.included:
             found.append(NotTried(each.backbone, "it was on the shortlist, but the search ended before its turn"))
     trials = study.get_trials(deepcopy=False)
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)

@@ -106,7 +106,7 @@ def test_why_counts_what_is_there(textile: Any) -> None:
         assert each.train_seconds == pytest.approx(sum(row.train_seconds for row in rows))
     assert {each.reason: each.trials for each in reasons.failures} == {"diverged": 1, "out_of_memory": 1, "crashed": 1}
     assert [each.realised_rank for each in reasons.backbones] == [1, 2, 3]
-    assert "too slow: 2 epochs fit" in {each.why for each in reasons.not_tried}
+    assert not {each.what for each in reasons.not_tried} & {each.backbone for each in reasons.backbones}  # all were
     assert reasons.stage_seconds == textile.study.user_attrs["stage_seconds"]
     assert reasons.budget_seconds == 600.0
 
@@ -172,7 +172,7 @@ def test_terminal_tells_the_same_facts(textile: Any) -> None:
     text = table(board, found, width=150)
     for phrase in (
         *("Best score for its latency", "Best score for its parameters", "Best score for its training time"),
-        *("What mattered:", "Kendall's τ: k-NN", "Not tried: ", "Without a score: diverged 1", "Time of 10 min: audit"),
+        *("What mattered:", "Kendall's τ: k-NN", "Without a score: diverged 1", "Time of 10 min: audit"),
         *words.answer(board),
     ):
         assert phrase in text
