@@ -1,7 +1,7 @@
 # make demo   the main job on packaged images and weights (10 to 13 minutes on two cores after the install)
 # make test   the tests
 # make lint   ruff, mypy --strict, import layers
-# make slow   end-to-end tests of minutes; make browser: the report in Chromium
+# make slow   end-to-end tests of minutes; make browser: the report in Chromium (Debian's), with axe-core from npm
 # make lock   pin what is installed now
 
 .PHONY: demo test slow browser lint format lock clean install
@@ -29,8 +29,13 @@ test: install
 slow: install
 	$(BIN)/python -m pytest -q -m slow
 
-browser: install
+browser: install $(VENV)/axe
 	$(BIN)/python -m pytest -q -m browser
+
+# Without npm the checks of axe-core skip, and say so.
+$(VENV)/axe: | install
+	@command -v npm >/dev/null || { echo "no npm: axe-core is not installed"; exit 0; }; \
+	 npm install --silent --no-save --no-package-lock --no-audit --no-fund --prefix $@ axe-core@4
 
 lint: install
 	$(BIN)/ruff check .

@@ -54,6 +54,15 @@ RAY = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster to u
 STORAGE = Annotated[
     str | None, typer.Option("--storage", help="RDB URL of the study; default: SQLite in the study folder")
 ]
+MAX_LATENCY = Annotated[
+    float | None, typer.Option("--max-latency-ms", min=0, help="only trials whose model takes no longer for one image")
+]
+MAX_PARAMETERS = Annotated[
+    int | None, typer.Option("--max-parameters", min=0, help="only trials whose model has no more parameters")
+]
+MAX_MEMORY = Annotated[
+    float | None, typer.Option("--max-memory-mb", min=0, help="only trials whose training took no more memory, in MB")
+]
 JSON = Annotated[bool, typer.Option("--json", help="print the leaderboard as JSON at the end")]
 
 
@@ -132,9 +141,29 @@ def resume(
 
 
 @app.command()
-def leaderboard(run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table) -> None:
-    """Print the leaderboard of a study; also while it runs."""
-    print_board(_study(run).root, style.value)
+def leaderboard(
+    run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table,
+    max_latency_ms: MAX_LATENCY = None, max_parameters: MAX_PARAMETERS = None, max_memory_mb: MAX_MEMORY = None,
+) -> None:  # fmt: skip
+    """Print the leaderboard of a study, and why it is so; also while it runs."""
+    from automl.ranking.limits import Limits
+
+    limits = Limits(max_latency_ms, max_parameters, max_memory_mb)
+    print_board(_study(run).root, style.value, limits)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="study folders")],
+    style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table,
+) -> None:
+    """Put studies side by side, and say whether they are of the same data."""
+    from automl.ranking import side_by_side, studies
+
+    if len(runs) < 2:
+        raise UsageError("compare needs two studies or more: automl compare RUN RUN…")
+    found = studies.compare([(folder := _study(run), open_study(folder)) for run in runs])
+    show(side_by_side.FORMATS[style.value](found).rstrip("\n"))
 
 
 @app.command()
@@ -148,12 +177,16 @@ def status(run: RUN, as_json: Annotated[bool, typer.Option("--json", help="print
 
 
 @app.command()
-def report(run: RUN, reports: REPORTS = Path("reports")) -> None:
+def report(
+    run: RUN, reports: REPORTS = Path("reports"),
+    max_latency_ms: MAX_LATENCY = None, max_parameters: MAX_PARAMETERS = None, max_memory_mb: MAX_MEMORY = None,
+) -> None:  # fmt: skip
     """Write the leaderboard report of a study; also while it runs."""
+    from automl.ranking.limits import Limits
     from automl.reporting import write_report
 
-    folder = _study(run)
-    show(write_report(folder, reports, open_study(folder)))
+    folder, limits = _study(run), Limits(max_latency_ms, max_parameters, max_memory_mb)
+    show(write_report(folder, reports, open_study(folder), limits))
 
 
 @app.command()

@@ -7,7 +7,7 @@ runs/<study>/
   trials/0007/{spec.json, metrics.jsonl, last.safetensors, val_logits.npz, log.txt}
   refit/{spec.json, metrics.jsonl, last.safetensors, log.txt}
   model/
-reports/<study>/{index.html, leaderboard.json, leaderboard.csv, leaderboard.md}
+reports/<study>/{index.html, leaderboard.json, leaderboard.schema.json, leaderboard.csv, leaderboard.md}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gives the report the pictures that ranking does not make itself: augmentation contact sheets and thumbnails."""
+"""Gives the report what ranking does not have itself: pictures, augmentation contact sheets, and kept embeddings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from automl.data import Dataset, decode
 from automl.errors import AutoMLError, DecodeError
 from automl.paths import StudyFolder
 from automl.ranking import report
+from automl.ranking.embedding_map import Embedding
+from automl.ranking.files import load_json
+from automl.ranking.limits import Limits
+from automl.search.snapshot import snapshot
 
 if TYPE_CHECKING:
     import optuna
@@ -26,24 +30,51 @@ SHEET_IMAGES = 2
 SHEET_SIDE = 112
 
 
-def write_report(folder: StudyFolder, reports: Path, study: optuna.Study) -> Path:
+def write_report(folder: StudyFolder, reports: Path, study: optuna.Study, limits: Limits | None = None) -> Path:
     """Write the leaderboard report of a study below `reports` and return its page.
 
     Works at any time, also in the middle of a search and where the images have gone.
     """
-    sheets: dict[str, Image.Image] = {}
+    study = snapshot(study)
     try:
         dataset = Dataset.load(folder.manifest, folder.audit)
         sheets = contact_sheets(dataset, _policies(study))
     except AutoMLError as error:
         logger.warning("the report has no pictures: %s", error)
-        return report.write(folder, reports, study=study)
+        return report.write(folder, reports, study=study, limits=limits)
     paths = dataset.table["path"].to_numpy()
 
     def thumbnail(row: int) -> Image.Image:
         return decode(paths[row], background=(255, 255, 255))
 
-    return report.write(folder, reports, study=study, contact_sheets=sheets, load_thumbnail=thumbnail)
+    def embedding(number: int) -> Embedding | None:
+        try:
+            return kept_embedding(folder, dataset, study, number)
+        except (AutoMLError, OSError, LookupError, ValueError) as error:  # weights that have gone, an older spec
+            logger.warning("the report has no map of the images: %s", error)
+            return None
+
+    return report.write(
+        folder, reports, study=study, limits=limits, contact_sheets=sheets, load_thumbnail=thumbnail,
+        load_embedding=embedding,
+    )  # fmt: skip
+
+
+def kept_embedding(folder: StudyFolder, dataset: Dataset, study: optuna.Study, number: int) -> Embedding | None:
+    """Return what the search kept of a trial's backbone: at the trial's resolution, else at the screening's."""
+    from automl.search.spec import TrialSpec  # these need torch
+    from automl.search.trial import find_embedding
+
+    (trial,) = (each for each in study.get_trials(deepcopy=False) if each.number == number)
+    spec = TrialSpec.from_dict(trial.user_attrs["spec"])
+    screened = (load_json(folder.plan) or {}).get("screening") or []
+    sides = [spec.resolution, *(each["resolution"] for each in screened if each.get("backbone") == spec.backbone)]
+    rows = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
+    for side in dict.fromkeys(sides):
+        vectors = find_embedding(spec, folder, dataset, rows, resolution=side, precision=trial.user_attrs["dtype"])
+        if vectors is not None and len(vectors) == len(rows):
+            return Embedding(spec.backbone, side, vectors, rows)
+    return None
 
 
 def contact_sheets(dataset: Dataset, policies: list[str]) -> dict[str, Image.Image]:

@@ -19,6 +19,7 @@ from automl.errors import OutputError
 
 if TYPE_CHECKING:
     from automl.data import Dataset
+    from automl.ranking.limits import Limits
     from automl.search.cluster import Interrupt
     from automl.search.plan import Plan
 
@@ -50,21 +51,27 @@ def open_study(folder: Any) -> Any:
     return load_study(folder, storage=load_config(folder.resolved).search.storage)
 
 
-def print_board(root: Path, style: str) -> None:
+def print_board(root: Path, style: str, limits: Limits | None = None) -> None:
+    """Print the leaderboard with what explains it, as table, json, csv or md."""
     from automl.paths import StudyFolder
-    from automl.ranking.leaderboard import build
+    from automl.ranking import facts, leaderboard, tables
+    from automl.ranking.limits import Limits, limited
     from automl.ranking.terminal import table
+    from automl.search.snapshot import snapshot
 
-    folder = StudyFolder(root)
-    board = build(folder, study=open_study(folder))
-    if style == "json":
-        show(board.to_json())
-    elif style == "csv":
+    folder, within = StudyFolder(root), limits or Limits()
+    study, excluded = limited(snapshot(open_study(folder)), within)
+    board = leaderboard.build(folder, study=study)
+    if style == "csv":
         show(board.to_csv().rstrip("\n"))
+        return
+    found = facts.collect(folder, study, board, within, excluded)
+    if style == "json":
+        show(facts.to_json(board, found).rstrip("\n"))
     elif style == "md":
-        show(board.to_markdown().rstrip("\n"))
+        show(tables.to_markdown(board, found).rstrip("\n"))
     else:
-        show(table(board))
+        show(table(board, found))
 
 
 def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:

@@ -228,6 +228,27 @@ def test_nothing_finished_yet(automl: Callable[..., Ran], begun: StudyFolder) ->
     assert Path(ran.out.strip()).read_text().startswith("<!")
 
 
+def test_studies_are_compared(automl: Callable[..., Ran], begun: StudyFolder, tmp_path: Path) -> None:
+    shutil.copytree(begun.root, tmp_path / "runs" / "copy")
+    ran = automl("compare", begun.root, "runs/copy", "--format", "json")
+    assert ran.code == 0
+    content = json.loads(ran.out)
+    assert content["same_data"] is True
+    assert [each["run"] for each in content["studies"]] == [str(begun.root), "runs/copy"]
+    for style in ("table", "csv", "md"):
+        assert automl("compare", begun.root, "runs/copy", "--format", style).code == 0
+    assert_refused(automl("compare", begun.root), 2, "compare needs two studies or more")
+    assert_refused(automl("compare", begun.root, "none"), 2, "no study in none")
+
+
+def test_limits_of_the_leaderboard(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    limits = ["--max-latency-ms", "20", "--max-parameters", "5000000", "--max-memory-mb", "800"]
+    board = json.loads(automl("leaderboard", begun.root, "--format", "json", *limits).out)
+    assert board["limits"] == {"max_latency_ms": 20.0, "max_parameters": 5_000_000, "max_memory_mb": 800.0}
+    assert automl("report", begun.root, "--reports", "pages", *limits).code == 0
+    assert automl("leaderboard", begun.root, "--max-latency-ms", "-1").code == 2
+
+
 def test_a_damaged_study_is_one_line(automl: Callable[..., Ran], begun: StudyFolder) -> None:
     begun.database.write_bytes(b"not a database" * 500)
     for leftover in begun.root.glob("study.db-*"):

@@ -1,8 +1,7 @@
-"""The report's figures, as plain Plotly JSON (``{"data", "layout"}``).
+"""Figures of the search: how it went, what the trials cost, what mattered. Of many trials a part is drawn.
 
-Optuna's own plots show neither intervals nor the states this project distinguishes, so the figures are drawn here.
-Colours are CSS variables (``var(--c1)``) that the page resolves for light, dark and print; series differ in symbol as
-well as in colour (M. Okabe, K. Ito, Color Universal Design, 2008). Text is escaped, since Plotly reads it as HTML.
+A figure with 10,000 marks is slow to draw and no easier to read, so of more than `MOST` trials the best half of these
+and an even choice of the others are shown; the page says so (`thinned`).
 """
 
 from __future__ import annotations
@@ -10,22 +9,43 @@ from __future__ import annotations
 import html
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from automl.ranking import words
+from automl.ranking.figures import ACCENT, COLOURS, MUTED, SYMBOLS, Figure, axis, figure, hover, points, scaled, trace
+from automl.ranking.fronts import front
 from automl.ranking.importance import Importance
 from automl.ranking.leaderboard import Leaderboard, Row
 
-__all__ = ["Figure", "backbones", "confusion", "curves", "front", "history", "importances", "latency", "losses"]
+__all__ = [
+    "COST_NAMES",
+    "MOST",
+    "backbones",
+    "cost",
+    "curves",
+    "history",
+    "importances",
+    "importances_by_backbone",
+    "thinned",
+]
 
-Figure = dict[str, Any]
-
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
-_MUTED, _ACCENT = "var(--muted)", "var(--accent)"
+MOST = 1500
 _HIGHLIGHTED = 6
+_CURVES = 60
+COST_NAMES = {"latency_ms": "latency", "model_parameters": "parameters", "train_seconds": "training time"}
+_AXES = {
+    "latency_ms": "latency (ms per image, batch 1)",
+    "model_parameters": "parameters (millions)",
+    "train_seconds": "training (s)",
+}
+
+
+def thinned(rows: Sequence[Row]) -> list[Row]:
+    """Return at most `MOST` of the rows, in their order: the first half of these, then every so manyth."""
+    if len(rows) <= MOST:
+        return list(rows)
+    half = MOST // 2
+    step = (len(rows) - half) / half
+    return [*rows[:half], *(rows[half + int(i * step)] for i in range(half))]
 
 
 def history(board: Leaderboard) -> Figure | None:
@@ -34,67 +54,57 @@ def history(board: Leaderboard) -> Figure | None:
         return None
     finished = sorted((row for row in board.rows if row.state == "COMPLETE"), key=lambda row: row.trial)
     better = max if board.direction == "maximize" else min
-    incumbent = list(itertools.accumulate((row.score for row in finished), better))
+    shown = thinned(board.rows)
     kinds = {
-        "finished": ([row for row in finished if not row.label], "circle", _ACCENT),
-        "cut short": ([row for row in finished if row.label], "diamond", "var(--c2)"),
-        "pruned": ([row for row in board.rows if row.state == "PRUNED"], "x-thin-open", _MUTED),
+        "finished": ([row for row in shown if row.state == "COMPLETE" and not row.label], "circle", ACCENT),
+        "cut short": ([row for row in shown if row.state == "COMPLETE" and row.label], "diamond", "var(--c2)"),
+        "pruned": ([row for row in shown if row.state == "PRUNED"], "x-thin-open", MUTED),
     }
     data: list[Figure] = []
-    if incumbent:
-        last = max(row.trial for row in board.rows)
-        x, y = [row.trial for row in finished] + [last], [*incumbent, incumbent[-1]]
-        line = {"color": _ACCENT, "width": 2, "shape": "hv"}
-        data.append(_trace(x, _scaled(board, y), name="best so far", mode="lines", line=line, hoverinfo="skip"))
+    last = max(row.trial for row in board.rows)
+    steps: list[tuple[int, float]] = []
+    for row, best in zip(finished, itertools.accumulate((row.score for row in finished), better), strict=True):
+        if not steps or best != steps[-1][1]:
+            steps.append((row.trial, best))
+    if steps:
+        steps.append((last, steps[-1][1]))
+        line = {"color": ACCENT, "width": 2, "shape": "hv"}
+        y = scaled(board, [best for _, best in steps])
+        data.append(trace([at for at, _ in steps], y, name="best so far", mode="lines", line=line, hoverinfo="skip"))
+    many = len(shown) > 200
     for name, (rows, symbol, color) in kinds.items():
         if rows:
-            marker = {"symbol": symbol, "color": color, "size": 9, "line": {"width": 2, "color": color}}
-            data.append(_points(board, rows, [row.trial for row in rows], name=name, marker=marker))
-    return _figure(
-        data, "trial number", _axis(board), xaxis={"range": [-0.6, max(row.trial for row in board.rows) + 0.6]}
-    )
+            edge = {"width": 1 if many else 2, "color": color}
+            marker = {"symbol": symbol, "color": color, "size": 5 if many else 9, "line": edge}
+            data.append(points(board, rows, [row.trial for row in rows], name=name, marker=marker))
+    return figure(data, "trial number", axis(board), xaxis={"range": [-0.6 - 0.01 * last, 1.01 * last + 0.6]})
 
 
-def curves(board: Leaderboard, epochs: Mapping[int, Sequence[Mapping[str, float]]]) -> Figure | None:
-    """Validation score by epoch of every ranked trial; the first six in colour."""
+def curves(board: Leaderboard, reported: Mapping[int, Sequence[tuple[int, float | None]]]) -> Figure | None:
+    """Validation score by epoch of the first 60 ranked trials; the first six in colour."""
     data: list[Figure] = []
-    for row in reversed(board.rows):
-        points = [(line["epoch"], line[board.metric]) for line in epochs.get(row.trial, ()) if board.metric in line]
-        if not points:
+    for row in reversed(board.rows[:_CURVES]):
+        found = [(epoch, value) for epoch, value in reported.get(row.trial, ()) if value is not None]
+        if not found:
             continue
         first = row.rank <= _HIGHLIGHTED
-        line = {"color": f"var(--c{row.rank})" if first else "var(--faint)", "width": 2.5 if row.rank == 1 else 1.5}
-        marker = {"symbol": _SYMBOLS[(row.rank - 1) % len(_SYMBOLS)], "size": 6 if first else 3}
+        line = {"color": COLOURS[row.rank - 1] if first else "var(--faint)", "width": 2.5 if row.rank == 1 else 1.5}
+        marker = {"symbol": SYMBOLS[(row.rank - 1) % len(SYMBOLS)], "size": 6 if first else 3}
         data.append(
-            _trace(
-                [epoch for epoch, _ in points],
-                _scaled(board, [value for _, value in points]),
+            trace(
+                [epoch for epoch, _ in found],
+                scaled(board, [value for _, value in found]),
                 name=f"{row.rank}: trial {row.trial}",
                 mode="lines+markers",
                 line=line,
                 marker=marker,
                 showlegend=first,
-                text=[_hover(board, row)] * len(points),
+                text=[hover(board, row)] * len(found),
                 hovertemplate="%{text}<br>epoch %{x}: %{y:.3g}<extra></extra>",
             )
         )
-    xaxis = {"dtick": 1} if max((len(trace["x"]) for trace in data), default=0) <= 12 else {}
-    return _figure(data, "epoch", _axis(board), xaxis=xaxis, legend={"traceorder": "reversed"}) if data else None
-
-
-def losses(epochs: Sequence[Mapping[str, float]]) -> Figure | None:
-    """Training loss and validation log loss of one trial by epoch."""
-    data = []
-    for key, name, color, dash in (
-        ("train_loss", "training", "var(--c2)", "dot"),
-        ("log_loss", "validation", _ACCENT, "solid"),
-    ):
-        points = [(line["epoch"], line[key]) for line in epochs if key in line]
-        if points:
-            x, y = [epoch for epoch, _ in points], [value for _, value in points]
-            line = {"color": color, "dash": dash, "width": 2}
-            data.append(_trace(x, y, name=name, mode="lines+markers", line=line))
-    return _figure(data, "epoch", "loss (nats)", xaxis={"dtick": 1} if len(epochs) <= 12 else {}) if data else None
+    xaxis = {"dtick": 1} if max((len(each["x"]) for each in data), default=0) <= 12 else {}
+    return figure(data, "epoch", axis(board), xaxis=xaxis, legend={"traceorder": "reversed"}) if data else None
 
 
 def importances(found: Importance) -> Figure | None:
@@ -102,54 +112,57 @@ def importances(found: Importance) -> Figure | None:
     if not found.shares:
         return None
     names = [html.escape(name.replace("_", " ")) for name in found.shares][::-1]
-    shares = [100 * share for share in found.shares.values()][::-1]
-    bars = _trace(shares, names, type="bar", orientation="h", marker={"color": _ACCENT}, showlegend=False)
+    shares = [round(100 * share, 2) for share in found.shares.values()][::-1]
+    bars = trace(shares, names, type="bar", orientation="h", marker={"color": ACCENT}, showlegend=False)
     bars |= {"text": [f"{share:.0f} %" for share in shares], "textposition": "outside", "cliponaxis": False}
     bars["hoverinfo"] = "skip"
     height = 90 + 34 * len(names)
-    return _figure([bars], "share of importance (%)", "", height=height, xaxis={"range": [0, 1.15 * max(shares)]})
+    return figure([bars], "share of importance (%)", "", height=height, xaxis={"range": [0, 1.15 * max(shares)]})
 
 
-def front(board: Leaderboard) -> list[Row]:
-    """Return the finished trials that no other finished trial beats in both score and latency, fastest first."""
-    sign = 1 if board.direction == "maximize" else -1
-    rows = [row for row in board.rows if row.state == "COMPLETE" and row.latency_ms is not None]
-    best, found = -np.inf, []
-    for row in sorted(rows, key=lambda row: (row.latency_ms or 0, -sign * row.score, row.rank)):
-        if sign * row.score > best:
-            best = sign * row.score
-            found.append(row)
-    return found
+def importances_by_backbone(found: Mapping[str, Importance]) -> Figure | None:
+    """Heat map of the importance of each parameter within each backbone that has enough trials."""
+    told = {name: each for name, each in found.items() if each.shares}
+    names = list(dict.fromkeys(name for each in told.values() for name in each.shares))
+    if len(told) < 2:
+        return None
+    shares = [[round(100 * each.shares.get(name, 0.0), 1) for name in names] for each in told.values()]
+    x = [html.escape(name.replace("_", " ")) for name in names]
+    y = [f"{html.escape(words.short(name))} ({each.trials})" for name, each in told.items()]
+    heat = trace(x, y, type="heatmap", z=shares, zmin=0, xgap=2, ygap=2, texttemplate="%{z:.0f}")
+    heat |= {"colorscale": [[0, "var(--surface)"], [1, ACCENT]], "showscale": False}
+    heat["hovertemplate"] = "%{y}<br>%{x}: %{z} %<extra></extra>"
+    yaxis = {"autorange": "reversed", "showgrid": False}
+    height = 130 + 30 * len(told)
+    return figure([heat], "share of importance (%)", "", height=height, yaxis=yaxis, xaxis={"showgrid": False})
 
 
-def latency(board: Leaderboard) -> Figure | None:
-    """Score with interval against latency, by backbone, and the Pareto front."""
-    rows = [row for row in board.rows if row.state == "COMPLETE" and row.latency_ms is not None]
+def cost(board: Leaderboard, name: str) -> Figure | None:
+    """Score with interval against a cost (see `fronts.COSTS`), by backbone, and the Pareto front."""
+    rows = thinned([row for row in board.rows if row.state == "COMPLETE" and getattr(row, name) is not None])
     if not rows:
         return None
+    unit = 1e6 if name == "model_parameters" else 1.0
+
+    def of(each: Sequence[Row]) -> list[float]:
+        return [round(getattr(row, name) / unit, 4) for row in each]
+
+    best = front(board, name)
+    line = {"color": MUTED, "width": 1.5, "dash": "dot", "shape": "hv"}
+    y = scaled(board, [row.score for row in best])
+    data = [trace(of(best), y, name="Pareto front", mode="lines", line=line, hoverinfo="skip")]
     names = list(dict.fromkeys(row.backbone for row in rows))
-    best = front(board)
-    line = {"color": _MUTED, "width": 1.5, "dash": "dot", "shape": "hv"}
-    x, y = [row.latency_ms for row in best], _scaled(board, [row.score for row in best])
-    data = [_trace(x, y, name="Pareto front", mode="lines", line=line, hoverinfo="skip")]
-    for i, name in enumerate(names):
-        mine = [row for row in rows if row.backbone == name]
-        color = f"var(--c{i + 1})" if i < len(_SYMBOLS) else _MUTED
-        marker = {"symbol": _SYMBOLS[i % len(_SYMBOLS)], "color": color, "size": 9}
-        data.append(
-            _points(
-                board,
-                mine,
-                [row.latency_ms for row in mine],
-                name=html.escape(words.short(name)),
-                marker=marker,
-                error_y=_errors(board, mine) | {"color": color, "thickness": 1, "width": 0},
-                showlegend=len(names) <= 2 * len(_SYMBOLS),
-            )
-        )
-    spread = max(row.latency_ms or 1 for row in rows) > 10 * min(row.latency_ms or 1 for row in rows)
-    xaxis = {"type": "log"} if spread else {}
-    return _figure(data, "latency (ms per image, batch 1)", _axis(board), xaxis=xaxis, height=420)
+    many = len(rows) > 200
+    for i, backbone in enumerate(names):
+        mine = [row for row in rows if row.backbone == backbone]
+        color = COLOURS[i] if i < len(COLOURS) else MUTED
+        marker = {"symbol": SYMBOLS[i % len(SYMBOLS)], "color": color, "size": 5 if many else 9}
+        error = {} if many else {"error_y": _errors(board, mine) | {"color": color, "thickness": 1, "width": 0}}
+        label = html.escape(words.short(backbone))
+        data.append(points(board, mine, of(mine), name=label, marker=marker, showlegend=len(names) <= 14, **error))
+    values = [value for value in of(rows) if value > 0]
+    xaxis = {"type": "log"} if values and max(values) > 10 * min(values) and len(values) == len(rows) else {}
+    return figure(data, _AXES[name], axis(board), xaxis=xaxis, height=400)
 
 
 def backbones(board: Leaderboard) -> Figure | None:
@@ -157,89 +170,26 @@ def backbones(board: Leaderboard) -> Figure | None:
     names = list(dict.fromkeys(row.backbone for row in board.rows))
     if len(names) < 2:
         return None
-    data = []
-    for state, symbol, color in (("COMPLETE", "circle", _ACCENT), ("PRUNED", "x-thin-open", _MUTED)):
-        rows = [row for row in board.rows if row.state == state]
-        marker = {"symbol": symbol, "color": color, "size": 10, "opacity": 0.8, "line": {"width": 2, "color": color}}
-        trace = _points(board, rows, [], name="finished" if state == "COMPLETE" else "pruned", marker=marker)
-        trace |= {"x": trace["y"], "y": [html.escape(words.short(row.backbone)) for row in rows]}
-        data += [trace] if rows else []
+    shown, data = thinned(board.rows), []
+    many = len(shown) > 200
+    for state, symbol, color in (("COMPLETE", "circle", ACCENT), ("PRUNED", "x-thin-open", MUTED)):
+        rows = [row for row in shown if row.state == state]
+        edge = {"width": 1 if many else 2, "color": color}
+        marker = {"symbol": symbol, "color": color, "size": 6 if many else 10, "opacity": 0.8, "line": edge}
+        each = points(board, rows, [], name="finished" if state == "COMPLETE" else "pruned", marker=marker)
+        each |= {"x": each["y"], "y": [html.escape(words.short(row.backbone)) for row in rows]}
+        data += [each] if rows else []
     labels = [html.escape(words.short(name)) for name in names]
     yaxis = {"categoryorder": "array", "categoryarray": labels[::-1], "showticklabels": False, "ticks": ""}
     yaxis["range"] = [-0.5, len(names) - 0.35]
-    figure = _figure(data, _axis(board), "", height=130 + 52 * len(names), yaxis=yaxis)
+    drawn = figure(data, axis(board), "", height=130 + (52 if len(names) < 8 else 38) * len(names), yaxis=yaxis)
     place = {"xref": "paper", "x": 0, "xanchor": "left", "yshift": 17, "showarrow": False}
-    figure["layout"]["annotations"] = [place | {"y": label, "text": label} for label in labels]
-    return figure
-
-
-def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Heat map of a confusion matrix ``(C, C)``, each row as shares of its class."""
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [html.escape(str(name)) for name in classes]
-    heat = _trace(names, names, type="heatmap", z=shares.round(1).tolist(), zmin=0, zmax=100, xgap=1, ygap=1)
-    heat |= {"colorscale": [[0, "var(--surface)"], [1, _ACCENT]], "customdata": counts.tolist()}
-    heat["hovertemplate"] = "true %{y}<br>predicted %{x}<br>%{customdata} images, %{z} %<extra></extra>"
-    heat["colorbar"] = {"title": {"text": "% of class"}, "thickness": 10, "outlinewidth": 0}
-    size = min(900, 160 + 16 * len(names))
-    yaxis = {"autorange": "reversed", "showgrid": False}
-    return _figure([heat], "predicted class", "true class", height=size, yaxis=yaxis, xaxis={"showgrid": False})
-
-
-def _trace(x: Sequence[Any], y: Sequence[Any], **more: Any) -> Figure:
-    return {"type": "scatter", "x": list(x), "y": list(y), **more}
-
-
-def _points(board: Leaderboard, rows: Sequence[Row], x: Sequence[Any], **more: Any) -> Figure:
-    y, text = _scaled(board, [row.score for row in rows]), [_hover(board, row) for row in rows]
-    return _trace(x, y, mode="markers", text=text, hovertemplate="%{text}<extra></extra>", **more)
+    drawn["layout"]["annotations"] = [place | {"y": label, "text": label} for label in labels]
+    return drawn
 
 
 def _errors(board: Leaderboard, rows: Sequence[Row]) -> Figure:
     limits = [row.ci95 or (row.score, row.score) for row in rows]
-    above = _scaled(board, [high - row.score for row, (_, high) in zip(rows, limits, strict=True)])
-    below = _scaled(board, [row.score - low for row, (low, _) in zip(rows, limits, strict=True)])
+    above = scaled(board, [high - row.score for row, (_, high) in zip(rows, limits, strict=True)])
+    below = scaled(board, [row.score - low for row, (low, _) in zip(rows, limits, strict=True)])
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-
-
-def _hover(board: Leaderboard, row: Row) -> str:
-    text = f"trial {row.trial}: {words.number(board.metric, row.score)}"
-    lines = [text, words.short(row.backbone), *words.describe(row.params), row.label]
-    return "<br>".join(html.escape(line) for line in lines if line)
-
-
-def _scaled(board: Leaderboard, values: Sequence[float]) -> list[float]:
-    return [round(value if board.metric == "log_loss" else 100 * value, 4) for value in values]
-
-
-def _axis(board: Leaderboard) -> str:
-    unit = "nats" if board.metric == "log_loss" else "%"
-    return f"validation {words.metric_name(board.metric)} ({unit})"
-
-
-def _figure(
-    data: list[Figure],
-    x: str,
-    y: str,
-    *,
-    height: int = 380,
-    xaxis: Figure | None = None,
-    yaxis: Figure | None = None,
-    legend: Figure | None = None,
-) -> Figure:
-    axis = {"gridcolor": "var(--line)", "linecolor": "var(--line)", "zeroline": False, "automargin": True}
-    axis |= {"ticks": "outside", "tickcolor": "var(--line)", "ticklen": 5}
-    layout = {
-        "height": height,
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
-        "font": {"family": "var(--sans)", "size": 13, "color": "var(--text)"},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"bgcolor": "var(--surface)", "bordercolor": "var(--line)", "font": {"color": "var(--text)"}},
-        "hovermode": "closest",
-        "dragmode": False,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"} | (legend or {}),
-        "xaxis": axis | {"title": {"text": x, "standoff": 10}} | (xaxis or {}),
-        "yaxis": axis | {"title": {"text": y, "standoff": 10}} | (yaxis or {}),
-    }
-    return {"data": data, "layout": layout}

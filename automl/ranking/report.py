@@ -1,45 +1,40 @@
-"""Writes the leaderboard report of a study: JSON, CSV, Markdown, and one HTML page that opens offline.
+"""Writes the leaderboard report of a study: JSON with its schema, CSV, Markdown, and one HTML page that opens offline.
 
-The page holds its styles, its script, plotly.js (from the plotly package) and its images; it asks the network for
+The page holds its styles, its scripts, plotly.js (from the plotly package) and its images; it asks the network for
 nothing, and its content security policy forbids it to. It can be written at any moment of a search.
 """
 
 from __future__ import annotations
 
-import base64
-import importlib.resources
-import io
 import math
-import re
 import shlex
-import statistics as stats
-from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import optuna
-from markupsafe import Markup, escape
 from PIL import Image
 
-from automl.errors import AutoMLError
 from automl.paths import StudyFolder, make_folder, write_atomic
-from automl.ranking import leaderboard, plots, words
-from automl.ranking.files import load_curve, load_json, load_manifest, load_predictions
-from automl.ranking.importance import importance
-from automl.ranking.leaderboard import Leaderboard, Row
-from automl.ranking.statistics import Predictions, confusion, per_class
+from automl.ranking import facts, leaderboard, page, payload, plots, tables, winner_plots, words
+from automl.ranking.embedding_map import Embedding, embedding_map
+from automl.ranking.files import load_groups, load_json, load_manifest, load_predictions
+from automl.ranking.gallery import Gallery, data_url
+from automl.ranking.leaderboard import Leaderboard
+from automl.ranking.limits import Limits, limited
+from automl.ranking.plain import At, dump
+from automl.ranking.suspects import find_suspects
+from automl.ranking.winner import winner
 
 __all__ = ["write"]
 
-_ROWS = 500
-_CURVES = 60
-_MISTAKES = 12
-_TABLE_CLASSES = 15
-_THUMBNAIL = 160
+_DISAGREEMENTS, _SMALL = 60, 96
+_SUSPECTS = 14
+TABLE_CLASSES = 15
+_SHEET = 1400
 
 
 def write(
@@ -47,91 +42,136 @@ def write(
     reports: Path,
     *,
     study: optuna.Study,
+    limits: Limits | None = None,
     contact_sheets: Mapping[str, Image.Image] | None = None,
     load_thumbnail: Callable[[int], Image.Image] | None = None,
+    load_embedding: Callable[[int], Embedding | None] | None = None,
 ) -> Path:
-    """Write ``leaderboard.{json,csv,md}`` and ``index.html`` below `reports` and return the path of the page.
+    """Write ``leaderboard.{json,schema.json,csv,md}`` and ``index.html`` below `reports`; return the path of the page.
 
     Args:
+        limits: Rank only the trials that keep within these.
         contact_sheets: A picture per augmentation policy, drawn by whoever can augment.
-        load_thumbnail: Returns the picture of a row number of the manifest; shows the winner's mistakes.
+        load_thumbnail: Returns the picture of a row number of the manifest.
+        load_embedding: Returns the kept embedding of a trial's backbone, or None.
 
     Raises:
         OutputError: The folder cannot be written.
     """
-    board = leaderboard.build(folder, study=study)
     target = make_folder(folder.report(reports))
-    write_atomic(target / "leaderboard.json", board.to_json())
+    within, excluded = limited(study, limits or Limits())
+    board = leaderboard.build(folder, study=within)
+    found = facts.collect(folder, within, board, limits, excluded)
+    found = _complete(folder, within, board, found, load_embedding)
+    content = facts.content(board, found)
+    write_atomic(target / "leaderboard.json", dump(content))
+    write_atomic(target / facts.SCHEMA_FILE, facts.schema())
     write_atomic(target / "leaderboard.csv", board.to_csv())
-    write_atomic(target / "leaderboard.md", board.to_markdown())
-    page = (
-        _environment()
-        .get_template("report.html")
-        .render(**_context(folder, study, board, contact_sheets or {}, load_thumbnail))
-    )
-    write_atomic(target / "index.html", page)
+    write_atomic(target / "leaderboard.md", tables.to_markdown(board, found))
+    context = _context(folder, board, found, content, Gallery(load_thumbnail))
+    context["sheets"] = {name: data_url(sheet, _SHEET) for name, sheet in (contact_sheets or {}).items()}
+    write_atomic(target / "index.html", page.render(board.metric, context))
     return target / "index.html"
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("automl.ranking"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.globals.update(words=words, include_raw=_raw)
-    environment.filters.update(breakable=_breakable, tight=_tight)
-    environment.filters.update(compact=_compact, total=lambda counts: sum(counts.values()))
-    return environment
-
-
-def _raw(name: str) -> Markup:
-    """A file of ours that goes into the page as it is."""
-    if name == "plotly.min.js":
-        return Markup((importlib.resources.files("plotly") / "package_data" / name).read_text("utf-8"))
-    return Markup((importlib.resources.files("automl.ranking") / "templates" / name).read_text("utf-8"))
-
-
-def _context(
+def _complete(
     folder: StudyFolder,
     study: optuna.Study,
     board: Leaderboard,
-    contact_sheets: Mapping[str, Image.Image],
-    load_thumbnail: Callable[[int], Image.Image] | None,
-) -> dict[str, Any]:
-    epochs = {row.trial: load_curve(folder.trial(row.trial)) for row in board.rows[:_CURVES]}
-    found = importance(study)
-    winner = _winner(folder, study, board, load_thumbnail)
-    figures = {
-        "history": plots.history(board),
-        "curves": plots.curves(board, epochs),
-        "importance": plots.importances(found),
-        "latency": plots.latency(board),
-        "backbones": plots.backbones(board),
-        "losses": plots.losses(epochs[board.rows[0].trial]) if board.rows else None,
-        **{f"confusion-{each['split']}": each.pop("figure") for each in winner["confusions"]},
+    found: facts.Facts,
+    load_embedding: Callable[[int], Embedding | None] | None,
+) -> facts.Facts:
+    """Add what only the report has: curves, the winner, the map, the audit and the label suspects."""
+    manifest, seed = load_manifest(folder), int(study.user_attrs.get("seed") or 0)
+    paths = [] if manifest is None else manifest["path"].astype(str).tolist()
+    best = winner(folder, study, board, paths)
+    ranked = {row.trial for row in board.rows}
+    curves = {
+        trial.number: tuple((step, _finite(value)) for step, value in sorted(trial.intermediate_values.items()))
+        for trial in study.get_trials(deepcopy=False)
+        if trial.number in ranked
     }
-    plan = load_json(folder.plan) or {}
+    embedding = load_embedding(best.trial) if best is not None and load_embedding is not None else None
+    laid = suspects = None
+    if best is not None and embedding is not None and manifest is not None:
+        targets = manifest["target"].to_numpy(np.int64)
+        classes = dict(zip(targets.tolist(), manifest["label"].astype(str), strict=True))
+        names = [classes.get(i, f"class {i}") for i in range(int(targets.max()) + 1)]
+        said = load_predictions(folder.trial(best.trial))
+        predicted = {} if said is None else dict(zip(said.rows.tolist(), said.labels.tolist(), strict=True))
+        laid = embedding_map(embedding, targets, predicted, seed=seed)
+        splits = manifest["split"].astype(str).tolist()
+        suspects = find_suspects(embedding, targets, load_groups(folder), paths, splits, names, seed=seed)
+    return replace(
+        found,
+        curves=curves,
+        winner=best,
+        embedding_map=laid,
+        audit=load_json(folder.audit),
+        suspects=suspects,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _context(
+    folder: StudyFolder, board: Leaderboard, found: facts.Facts, content: Mapping[str, Any], gallery: Gallery
+) -> dict[str, Any]:
+    best = found.winner
+    manifest = load_manifest(folder)
+    paths = [] if manifest is None else manifest["path"].astype(str).tolist()
+    names = list(best.confusions[-1].classes) if best is not None and best.confusions else []
+    axes = _axes(board)
+    compared = payload.predictions(folder, board, names, paths)
+    if best is not None:
+        gallery.add(each.row for each in best.mistakes)
+    suspects = found.suspects.listed[:_SUSPECTS] if found.suspects else ()
+    gallery.add(each.row for each in suspects)
+    disputed = list(compared.get("rows", {}).values())
+    gallery.add(disputed[:_DISAGREEMENTS], _SMALL)
+    figures = _figures(board, found, paths)
     return {
         "board": board,
-        "attrs": study.user_attrs,
+        "facts": At(content),
         "run": shlex.quote(str(folder.root)),
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "rows": board.rows[:_ROWS],
-        "axes": _axes(board),
+        "axes": axes,
         "pruned": sum(row.state == "PRUNED" for row in board.rows),
-        "figures": {name: figure for name, figure in figures.items() if figure},
-        "importance": found,
-        "front": plots.front(board),
-        "winner": winner,
-        "per_backbone": _per_backbone(board, plan),
-        "causes": Counter(failure.reason for failure in board.failures).most_common(),
-        "plan": plan,
-        "audit": load_json(folder.audit),
-        "sheets": {name: _data_url(sheet, 1400) for name, sheet in contact_sheets.items()},
+        "first_rows": payload.FIRST_ROWS,
+        "shown_suspects": len(suspects),
+        "table_classes": TABLE_CLASSES,
+        "thinned": len(board.rows) > plots.MOST,
+        "figures": figures,
+        "gallery": gallery,
+        "limits_text": str(found.limits),
+        "cost_names": plots.COST_NAMES,
+        "data": {
+            "figures": figures,
+            "rows": payload.rows(board, axes["board"]),
+            "curves": content.get("curves") or {},
+            "compared": compared,
+            "pictures": {row: gallery.pictures[row] for row in disputed if row in gallery.pictures},
+        },
     }
+
+
+def _figures(board: Leaderboard, found: facts.Facts, paths: list[str]) -> dict[str, Any]:
+    best, curves = found.winner, found.curves or {}
+    figures = {
+        "history": plots.history(board),
+        "curves": plots.curves(board, curves),
+        "importance": plots.importances(found.why.importance),
+        "importance-by-backbone": plots.importances_by_backbone(found.why.importance_by_backbone),
+        "backbones": plots.backbones(board),
+        **{f"cost-{each.cost}": plots.cost(board, each.cost) for each in found.fronts},
+    }
+    if best is not None:
+        figures |= {"losses": winner_plots.losses(best.epochs), "scores": winner_plots.scores(best.epochs)}
+        figures["reliability"] = winner_plots.reliability(best.reliability)
+        names = best.confusions[-1].classes if best.confusions else ()
+        figures["embedding"] = winner_plots.embedding(found.embedding_map, names, paths)
+        for each in best.confusions:
+            if each.counts is not None and len(each.classes) > TABLE_CLASSES:
+                figures[f"confusion-{each.split}"] = winner_plots.confusion(each.counts, each.classes)
+    return {name: figure for name, figure in figures.items() if figure}
 
 
 def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
@@ -142,8 +182,10 @@ def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
     if not board.rows:
         return {"hero": {"low": 0.0, "high": 1.0}, "board": {"low": 0.0, "high": 1.0}}
     limits = [row.ci95 or (row.score, row.score) for row in board.rows]
-    test, value = words.test_interval(board), words.test_score(board)
+    test, value, corrected = words.test_interval(board), words.test_score(board), words.corrected(board)
     both = [*limits[0], *(test or ()), *(() if value is None else (value,))]
+    if corrected is not None:
+        both += [corrected[0], *(corrected[1] or ())]
     width = 6 * max(limits[0][1] - limits[0][0], 0.01)
     low = max(min(each for each, _ in limits), limits[0][0] - width)
     high = min(max(each for _, each in limits), limits[0][1] + width)
@@ -154,129 +196,5 @@ def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
     }
 
 
-def _winner(
-    folder: StudyFolder,
-    study: optuna.Study,
-    board: Leaderboard,
-    load_thumbnail: Callable[[int], Image.Image] | None,
-) -> dict[str, Any]:
-    """Confusion matrices, per-class tables and mistakes of the best trial, and of the refit on the test images."""
-    content: dict[str, Any] = {"confusions": [], "mistakes": [], "unshown": 0}
-    names = [str(name) for name in study.user_attrs.get("classes") or ()]
-    test = (board.refit or {}).get("test") or {}
-    counts = np.asarray(test.get("confusion") or [], dtype=np.int64)
-    if counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 0:
-        labels = [str(each.get("label")) for each in test.get("per_class") or ()]
-        labels = labels if len(labels) == len(counts) else _names(names, len(counts))
-        content["confusions"].append(_confusion("test", "the refit on the test images", counts, labels))
-    predictions = load_predictions(folder.trial(board.rows[0].trial)) if board.rows else None
-    if predictions is None:
-        return content
-    labels = _names(names, predictions.logits.shape[1])
-    counts = confusion(predictions, len(labels))
-    title = f"trial {board.rows[0].trial} on the validation images"
-    content["confusions"].append(_confusion("validation", title, counts, labels))
-    if load_thumbnail is not None:
-        _add_mistakes(content, folder, predictions, labels, load_thumbnail)
-    return content
-
-
-def _names(names: list[str], classes: int) -> list[str]:
-    return names if len(names) == classes else [f"class {i}" for i in range(classes)]
-
-
-def _confusion(split: str, title: str, counts: np.ndarray[Any, np.dtype[np.int64]], names: list[str]) -> dict[str, Any]:
-    wrong = [
-        (int(counts[i, j]), names[i], names[j]) for i, j in np.argwhere(counts * (1 - np.eye(len(counts))) > 0).tolist()
-    ]
-    small = len(names) <= _TABLE_CLASSES
-    return {
-        "split": split,
-        "title": title,
-        "names": names,
-        "counts": counts.tolist() if small else None,
-        "figure": None if small else plots.confusion(counts, names),
-        "images": int(counts.sum()),
-        "wrong": sorted(wrong, key=lambda each: (-each[0], each[1:]))[:5],
-        "classes": sorted(per_class(counts, names), key=lambda each: (each.f1, each.label)),
-    }
-
-
-def _add_mistakes(
-    content: dict[str, Any],
-    folder: StudyFolder,
-    predictions: Predictions,
-    names: list[str],
-    load_thumbnail: Callable[[int], Image.Image],
-) -> None:
-    """Add the most confident mistakes; a picture that cannot be read is counted."""
-    table, labels, sure = load_manifest(folder), predictions.labels, predictions.confidence
-    wrong = np.flatnonzero(labels != predictions.targets)
-    for i in wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES].tolist():
-        row = int(predictions.rows[i])
-        try:
-            picture = _data_url(load_thumbnail(row), _THUMBNAIL)
-        except (OSError, AutoMLError, LookupError, ValueError):
-            content["unshown"] += 1
-            continue
-        content["mistakes"].append(
-            {
-                "picture": picture,
-                "file": Path(str(table["path"].iloc[row])).name if table is not None and row < len(table) else "",
-                "true": names[predictions.targets[i]],
-                "predicted": names[labels[i]],
-                "sure": float(sure[i]),
-            }
-        )
-
-
-def _data_url(picture: Image.Image, longest: int) -> str:
-    small = picture.convert("RGB")
-    small.thumbnail((longest, longest))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _per_backbone(board: Leaderboard, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Trials, scores and cost of every backbone that was screened or tried, in order of its best trial."""
-    screened = {str(each.get("backbone")): each for each in plan.get("screening") or () if isinstance(each, dict)}
-    lost = Counter(failure.backbone for failure in board.failures)
-    tried: dict[str, list[Row]] = {}
-    for row in board.rows:
-        tried.setdefault(row.backbone, []).append(row)
-    table = []
-    for name in dict.fromkeys([*tried, *lost, *screened]):
-        rows, probe = tried.get(name, []), screened.get(name, {})
-        seconds = [row.train_seconds for row in rows if row.train_seconds is not None]
-        table.append(
-            {
-                "name": name,
-                "ranked": len(rows),
-                "failed": lost[name],
-                "best": rows[0] if rows else None,
-                "median": stats.median(row.score for row in rows) if rows else None,
-                "seconds": math.fsum(seconds) if seconds else None,
-                **{key: probe.get(key) for key in ("knn_accuracy", "linear_accuracy", "seconds_per_epoch")},
-                "included": probe.get("included"),
-                "why": probe.get("reason") or "",
-            }
-        )
-    return table
-
-
-def _breakable(name: str) -> Markup:
-    """A name that a narrow screen may break after its separators."""
-    return Markup(re.sub(r"([._/])", r"\1<wbr>", str(escape(name))))
-
-
-def _tight(sentence: str) -> str:
-    """A sentence whose units stay with their numbers."""
-    return re.sub(r"(?<=\d) (?=(%|ms|s|min|h|px|MB)\b|%)", "\u00a0", sentence)
-
-
-def _compact(value: Any) -> str:
-    """One value of a spec or a plan as short text."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return ", ".join(map(_compact, value)) if isinstance(value, list | tuple) else str(value)
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

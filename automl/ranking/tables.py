@@ -6,21 +6,25 @@ import csv
 import html
 import io
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl.ranking import words
+from automl.ranking.reasons import why_lines
 from automl.ranking.statistics import METRICS
 
 if TYPE_CHECKING:
+    from automl.ranking.facts import Facts
     from automl.ranking.leaderboard import Failure, Leaderboard, Row
 
-__all__ = ["COLUMNS", "spreadsheet_safe", "to_csv", "to_markdown"]
+__all__ = ["COLUMNS", "ROWS", "spreadsheet_safe", "text_cell", "to_csv", "to_markdown"]
 
 COLUMNS = (
     *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
     *("epochs", "max_epochs", "train_seconds", "model_parameters", "trainable_parameters", "latency_ms"),
     *("peak_memory_mb", "origin", "command", "message"),
 )
+ROWS = 100
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
@@ -51,13 +55,16 @@ def to_csv(board: Leaderboard) -> str:
     return text.getvalue()
 
 
-def to_markdown(board: Leaderboard) -> str:
-    """Return the answer in a sentence, the ranked table, the trials without a score and the rules."""
-    lines = [f"# Leaderboard of {_text(board.study)}", "", _text(" ".join(words.answer(board))), ""]
+def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
+    """Return the answer in sentences, the first 100 rows as a table, why it is so, and the rules."""
+    sentences = words.answer(board)
+    if facts is not None and facts.limits:
+        sentences.insert(0, f"Among trials with {facts.limits} ({facts.excluded} others are left out):")
+    lines = [f"# Leaderboard of {text_cell(board.study)}", "", text_cell(" ".join(sentences)), ""]
     if board.rows:
         head = f"rank | {words.metric_name(board.metric)} | 95 % interval | trial | backbone | params"
         lines += [f"| {head} | epochs | training | parameters | latency | |", f"|---:|---:|---|---:{'|---' * 7}|"]
-    for row in board.rows:
+    for row in board.rows[:ROWS]:
         cells = [
             f"{row.rank} (tied)" if row.tied_with_best and board.tied else str(row.rank),
             words.number(board.metric, row.score),
@@ -71,18 +78,50 @@ def to_markdown(board: Leaderboard) -> str:
             words.milliseconds(row.latency_ms),
             row.label,
         ]
-        lines.append(f"| {' | '.join(map(_text, cells))} |")
+        lines.append(_line(cells))
+    if len(board.rows) > ROWS:
+        lines += ["", f"{len(board.rows) - ROWS:,} more rows are in leaderboard.csv."]
+    if facts is not None:
+        lines += _why(board, facts)
     if board.failures:
         lines += ["", "Trials without a score:", ""]
-    for failed in board.failures:
+    for failed in board.failures[:ROWS]:
         message = f": {failed.message}" if failed.message else ""
-        lines.append(f"- trial {failed.trial}, {_text(failed.backbone)}, {_text(failed.reason + message)}")
-    lines += ["", "How it is ranked:", "", *(f"- {_text(rule)}" for rule in board.rules)]
+        lines.append(f"- trial {failed.trial}, {text_cell(failed.backbone)}, {text_cell(failed.reason + message)}")
+    if len(board.failures) > ROWS:
+        lines.append(f"- {len(board.failures) - ROWS:,} more are in leaderboard.csv")
+    lines += ["", "How it is ranked:", "", *(f"- {text_cell(rule)}" for rule in board.rules)]
     if board.notes:
-        lines += ["", "Notes:", "", *(f"- {_text(note)}" for note in board.notes)]
+        lines += ["", "Notes:", "", *(f"- {text_cell(note)}" for note in board.notes)]
     return "\n".join(lines) + "\n"
 
 
-def _text(text: str) -> str:
-    """Text of one table cell, without markup of its own."""
+def _why(board: Leaderboard, facts: Facts) -> list[str]:
+    """Backbones, fronts, importance, what was not tried, and where the time went."""
+    lines: list[str] = []
+    found = facts.why
+    if found.backbones:
+        head = (
+            f"backbone | best {words.metric_name(board.metric)} | median | ranked | failed | training | k-NN | linear"
+        )
+        lines += ["", "Backbones, by their best trial:", "", f"| {head} | realised rank |", f"|---{'|---:' * 8}|"]
+    for each in found.backbones:
+        probes = [
+            words.number("accuracy", value) + (f" ({rank})" if rank else "")
+            for value, rank in ((each.knn_accuracy, each.knn_rank), (each.linear_accuracy, each.linear_rank))
+        ]
+        score, median = words.number(board.metric, each.best_score), words.number(board.metric, each.median_score)
+        counts = [str(each.ranked), str(each.failed), words.duration(each.train_seconds)]
+        rank = "–" if each.realised_rank is None else str(each.realised_rank)
+        lines.append(_line([each.backbone, score, median, *counts, *probes, rank]))
+    lines += ["", *(f"- {text_cell(line)}" for line in why_lines(board, facts))]
+    return lines
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(text_cell, cells))} |"
+
+
+def text_cell(text: str) -> str:
+    """Return the text of one table cell of Markdown, without markup of its own."""
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -12,17 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from automl.ranking import words
+from automl.ranking.facts import Facts
 from automl.ranking.leaderboard import Leaderboard, Row
+from automl.ranking.reasons import why_lines
 
 __all__ = ["table"]
 
 ROWS = 25
+BACKBONES = 12
 WIDE = 130
 _ONLY_WIDE = ("time", "latency")
 
 
-def table(board: Leaderboard, *, width: int | None = None) -> str:
-    """Return the best rows, what failed, and the answer, as plain text of at most `width` columns (the terminal's)."""
+def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None = None) -> str:
+    """Return the best rows, what failed, why it is so, and the answer, as plain text of at most `width` columns (the
+    terminal's)."""
     console = Console(file=io.StringIO(), width=width or max(100, shutil.get_terminal_size((150, 40)).columns))
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     shown = [index for index, (name, _) in enumerate(_COLUMNS) if console.width >= WIDE or name not in _ONLY_WIDE]
@@ -35,6 +39,8 @@ def table(board: Leaderboard, *, width: int | None = None) -> str:
         console.print(grid)
     if len(board.rows) > ROWS:
         console.print(f"{len(board.rows) - ROWS} more rows: --format csv shows all")
+    if facts is not None:
+        _print_why(console, board, facts)
     for failure in board.failures[:5]:
         where = f" ({words.short(failure.backbone)})" if failure.backbone else ""
         console.print(
@@ -42,10 +48,30 @@ def table(board: Leaderboard, *, width: int | None = None) -> str:
         )
     if len(board.failures) > 5:
         console.print(f"{len(board.failures) - 5} more trials without a score")
+    if facts is not None and facts.limits:
+        left_out = f"Among trials with {facts.limits}; {facts.excluded} others are left out."
+        console.print(left_out, markup=False, soft_wrap=True, highlight=False)
     for sentence in words.answer(board):
         console.print(sentence, markup=False, soft_wrap=True, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+
+def _print_why(console: Console, board: Leaderboard, facts: Facts) -> None:
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    names = ("backbone", "best", "median", "ranked", "failed", "time", "k-NN", "linear")
+    for name in names:
+        grid.add_column(name, justify="left" if name == "backbone" else "right", no_wrap=True)
+    for each in facts.why.backbones[:BACKBONES]:
+        scores = (words.number(board.metric, value) for value in (each.best_score, each.median_score))
+        probes = (words.number("accuracy", value) for value in (each.knn_accuracy, each.linear_accuracy))
+        counts = (str(each.ranked), str(each.failed), words.duration(each.train_seconds))
+        grid.add_row(words.short(each.backbone), *scores, *counts, *probes)
+    if facts.why.backbones:
+        console.print(grid)
+    for line in why_lines(board, facts):
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+    console.print()
 
 
 _COLUMNS = (

@@ -13,6 +13,8 @@ __all__ = [
     "STOP_REASONS",
     "answer",
     "bounds",
+    "compact",
+    "corrected",
     "count",
     "describe",
     "duration",
@@ -101,6 +103,13 @@ def count(n: int, thing: str, plural: str | None = None) -> str:
     return f"{n:,} {thing if n == 1 else plural or thing + 's'}"
 
 
+def compact(value: Any) -> str:
+    """Return one value of a spec or a plan as short text."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(compact, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def short(backbone: str) -> str:
     """Return a backbone's name without its provider."""
     return backbone.partition("/")[2] or backbone
@@ -146,6 +155,13 @@ def answer(board: Leaderboard) -> list[str]:
         sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
     elif best.ci95:
         sentences.append(_ties(board))
+    found = corrected(board)
+    if found is not None:
+        limits = f" (95 % interval {bounds(board.metric, found[1])})" if found[1] else ""
+        sentences.append(
+            f"It was picked as the best of {len(board.rows):,}, so part of its score is luck: without it, "
+            f"about {number(board.metric, found[0])}{limits} is to be expected."
+        )
     test = test_score(board)
     if test is not None:
         refitted = (board.refit or {}).get("trial")
@@ -154,6 +170,14 @@ def answer(board: Leaderboard) -> list[str]:
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences
+
+
+def corrected(board: Leaderboard) -> tuple[float, tuple[float, float] | None, str] | None:
+    """Return the selection-corrected estimate of the best score, its 95 % interval and how it was made, if there is."""
+    found = getattr(board, "best_corrected", None)
+    if found is None or found.value is None:
+        return None
+    return float(found.value), found.ci95, str(found.method)
 
 
 def test_score(board: Leaderboard) -> float | None:

@@ -40,7 +40,7 @@ from automl.training import (
     reset_peak_memory,
 )
 
-__all__ = ["embedding_of", "load_dataset", "prepare_process", "run_trial", "variant_of"]
+__all__ = ["embedding_of", "find_embedding", "load_dataset", "prepare_process", "run_trial", "variant_of"]
 
 
 def prepare_process(threads: int | None) -> None:
@@ -206,14 +206,7 @@ def embedding_of(
 ) -> npt.NDArray[np.float32]:
     """Return the embedding ``(n, F)`` of `rows`, from the cache or computed now and kept."""
     backbone = find(spec.backbone)
-    weights = "none" if spec.weights == "none" else fingerprint(Path(spec.weights))
-    if spec.weights == "none":
-        weights += f" seed {spec.seed}"
-    pixels = json.dumps([spec.crop_mode, spec.background, backbone.interpolation, precision.name])
-    content = hashlib.sha256("".join(dataset.table["sha256"].to_numpy()[rows]).encode()).hexdigest()
-    path = embedding_path(
-        study.embeddings, backbone=spec.backbone, weights=weights, resolution=spec.resolution, data=pixels + content
-    )
+    path = _embedding_file(spec, study, dataset, rows, resolution=spec.resolution, precision=precision.name)
     kept = load_embedding(path)
     if kept is None:
         normalise = Normalise(backbone.mean, backbone.std).to(device)
@@ -221,6 +214,39 @@ def embedding_of(
         kept = embed(model, array, rows, normalise=normalise, precision=precision, device=device)
         save_embedding(path, kept)
     return kept
+
+
+def find_embedding(
+    spec: TrialSpec,
+    study: StudyFolder,
+    dataset: Dataset,
+    rows: npt.NDArray[np.int64],
+    *,
+    resolution: int,
+    precision: str,
+) -> npt.NDArray[np.float32] | None:
+    """Return the embedding ``(n, F)`` of `rows` that is kept of `spec`'s frozen backbone, or None."""
+    path = _embedding_file(spec, study, dataset, rows, resolution=resolution, precision=precision)
+    return load_embedding(path)
+
+
+def _embedding_file(
+    spec: TrialSpec,
+    study: StudyFolder,
+    dataset: Dataset,
+    rows: npt.NDArray[np.int64],
+    *,
+    resolution: int,
+    precision: str,
+) -> Path:
+    weights = "none" if spec.weights == "none" else fingerprint(Path(spec.weights))
+    if spec.weights == "none":
+        weights += f" seed {spec.seed}"
+    pixels = json.dumps([spec.crop_mode, spec.background, find(spec.backbone).interpolation, precision])
+    content = hashlib.sha256("".join(dataset.table["sha256"].to_numpy()[rows]).encode()).hexdigest()
+    return embedding_path(
+        study.embeddings, backbone=spec.backbone, weights=weights, resolution=resolution, data=pixels + content
+    )
 
 
 def _kept_history(folder: TrialFolder) -> list[dict[str, Any]]:

@@ -14,10 +14,14 @@ import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
+from PIL import Image
 from sklearn import metrics as sk
 
 from automl.paths import StudyFolder
+from automl.ranking import report
+from automl.ranking.embedding_map import Embedding
 from automl.ranking.statistics import wilson
+from tests.ranking.html import Page
 
 BACKBONES = tuple(f"timm/tf_efficientnet_lite{i}.in1k" for i in range(3))
 HOSTILE = ("<script>alert(1)</script>", "=cmd()", "local", "nominal")
@@ -182,7 +186,17 @@ def _write_surroundings(
     audit = {
         "counts": counts,
         "quarantined": [{"path": "/data/torn.jpg", "label": "local", "reason": "truncated file: <eof>"}],
-        "duplicates": [{"paths": ["/data/1.png", "/data/2.png"], "kind": "within"}],
+        "duplicates": [
+            {
+                "label": HOSTILE[0],
+                "across_splits": across,
+                "copies": [
+                    {"path": "/data/1.png", "split": "train", "kept": not across},
+                    {"path": "/data/2.png", "split": "test" if across else "train", "kept": True},
+                ],
+            }
+            for across in (True, False)
+        ],
         "warnings": ["the class =cmd() has few images"],
     }
     folder.audit.write_text(json.dumps(audit))
@@ -257,3 +271,39 @@ def make_study(tmp_path: Path) -> Callable[..., Synthetic]:
 def textile(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
     """The finished study of 15 trials; tests only read it."""
     return write_study(tmp_path_factory.mktemp("runs") / "textile")
+
+
+def picture(row: int) -> Image.Image:
+    """A picture of every second image."""
+    if row % 2:
+        raise OSError("gone")
+    return Image.new("RGBA", (500, 300), (row % 255, 0, 0, 255))
+
+
+def features(folder: StudyFolder) -> Embedding:
+    """Features of the training and validation images in which the classes lie apart, but for five odd images."""
+    table = pd.read_parquet(folder.manifest)
+    rows = np.flatnonzero(table["split"] != "test")
+    classes = table["target"].to_numpy()[rows]
+    classes[::150] = (classes[::150] + 1) % len(HOSTILE)
+    rng = np.random.default_rng(5)
+    vectors = 2 * rng.normal(size=(len(HOSTILE), 64))[classes] + rng.normal(size=(len(rows), 64))
+    return Embedding(BACKBONES[0], 224, vectors.astype(np.float32), rows)
+
+
+@pytest.fixture(scope="session")
+def written(textile: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the finished study, with everything that a report can have; its other files lie beside it."""
+    return report.write(
+        textile.folder,
+        tmp_path_factory.mktemp("reports"),
+        study=textile.study,
+        contact_sheets={"rand & <b>": Image.new("RGB", (3000, 100))},
+        load_thumbnail=picture,
+        load_embedding=lambda trial: features(textile.folder),
+    )
+
+
+@pytest.fixture(scope="session")
+def page(written: Path) -> Page:
+    return Page(written.read_text("utf-8"))

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -19,81 +18,21 @@ from optuna.trial import TrialState, create_trial
 from PIL import Image
 
 from automl.errors import OutputError
-from automl.ranking import plots, report, words
+from automl.ranking import report, winner_plots, words
 from automl.ranking.importance import MIN_TRIALS, importance
 from automl.ranking.leaderboard import build
-
-VOID = {"meta", "br", "img", "wbr", "hr", "input", "link"}
-
-
-class Page(HTMLParser):
-    """Collects what the tests ask of the page; fails on a tag that is closed but not open."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self.open):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).replace("\u00a0", " ").split())
-
-    def having(self, attribute: str) -> list[dict[str, Any]]:
-        return [attrs for _, attrs in self.tags if attribute in attrs]
+from tests.ranking.html import Page
 
 
-def picture(row: int) -> Image.Image:
-    if row % 2:
-        raise OSError("gone")
-    return Image.new("RGBA", (500, 300), (row % 255, 0, 0, 255))
-
-
-@pytest.fixture(scope="module")
-def written(textile: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sheets = {"rand & <b>": Image.new("RGB", (3000, 100))}
-    reports = tmp_path_factory.mktemp("reports")
-    return report.write(textile.folder, reports, study=textile.study, contact_sheets=sheets, load_thumbnail=picture)
-
-
-@pytest.fixture(scope="module")
-def page(written: Path) -> Page:
-    return Page(written.read_text("utf-8"))
-
-
-def test_writes_four_files_with_the_same_facts(written: Path, textile: Any) -> None:
+def test_writes_five_files_with_the_same_facts(written: Path, textile: Any) -> None:
     board = build(textile.folder, study=textile.study)
     assert sorted(path.name for path in written.parent.iterdir()) == [
-        *("index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"),
+        *("index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.schema.json"),
     ]
-    assert (written.parent / "leaderboard.json").read_text("utf-8") == board.to_json()
+    content = json.loads((written.parent / "leaderboard.json").read_text("utf-8"))
+    assert {name: content[name] for name in board.to_dict()} == board.to_dict()
     rows = list(csv.DictReader(io.StringIO((written.parent / "leaderboard.csv").read_text("utf-8"))))
     assert [row["trial"] for row in rows][:12] == [str(row.trial) for row in board.rows]
-
-
-def test_rows_of_the_page_are_those_of_the_json(written: Path, page: Page) -> None:
-    rows = json.loads((written.parent / "leaderboard.json").read_text("utf-8"))["rows"]
-    shown = page.having("data-rank")
-    assert [(int(row["data-trial"]), float(row["data-score"])) for row in shown] == [
-        (row["trial"], row["score"]) for row in rows
-    ]
-    for row in rows:
-        assert words.bounds("accuracy", row["ci95"]) in page.text
-        assert row["command"] in page.text
 
 
 def test_first_screen_is_the_answer(page: Page, textile: Any) -> None:
@@ -112,10 +51,10 @@ def test_first_screen_is_the_answer(page: Page, textile: Any) -> None:
 def test_asks_the_network_for_nothing(page: Page) -> None:
     for attribute in ("src", "href", "action", "data", "poster", "srcset"):
         for attrs in page.having(attribute):
-            assert re.match(r"#|data:image/|leaderboard\.", attrs[attribute])
+            assert re.match(r"#|data:(image/|,)|leaderboard\.|file:///data/", attrs[attribute])
     policy = [attrs["content"] for attrs in page.having("http-equiv")]
     assert policy[0].startswith("default-src 'none'")
-    assert not [tag for tag, _ in page.tags if tag in {"link", "iframe", "object"}]
+    assert [attrs.get("rel") for tag, attrs in page.tags if tag in {"link", "iframe", "object"}] == ["icon"]
 
 
 def test_plotly_is_inlined_once(written: Path) -> None:
@@ -128,7 +67,8 @@ def test_hostile_class_names_stay_text(written: Path, page: Page) -> None:
     assert "<b>3</b>" not in html
     assert "<script>alert(1)</script>" in page.text
     assert "=cmd()" in page.text
-    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
+    assert (len(kinds) - kinds.count("application/json"), kinds.count("application/json")) == (4, 5)
 
 
 def test_is_made_for_keyboard_and_screen_reader(page: Page) -> None:
@@ -149,13 +89,19 @@ def test_mistakes_and_sheets_are_small_and_the_unreadable_are_counted(page: Page
     wrong = 3 * np.flatnonzero(textile.logits[best].argmax(1) != textile.targets)
     unreadable = int((wrong % 2).sum())
     assert 0 < len(wrong) <= 12
-    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    sizes = [Image.open(io.BytesIO(base64.b64decode(str(each["src"]).partition(",")[2]))).size for each in pictures]
-    assert sizes[-1] == (1400, 47)
-    assert all(max(size) == 160 for size in sizes[:-1])
+    pictures = {str(attrs["alt"]): attrs for tag, attrs in page.tags if tag == "img"}
+
+    def sizes(word: str) -> list[tuple[int, int]]:
+        found = [str(each["src"]).partition(",")[2] for alt, each in pictures.items() if word in alt]
+        return [Image.open(io.BytesIO(base64.b64decode(each))).size for each in found]
+
+    assert sizes("augmentation policy") == [(1400, 47)]
+    assert sizes(", predicted ") == [(160, 96)] * (len(wrong) - unreadable)
     assert "rand & <b>" in page.text
-    assert len(pictures) - 1 == len(wrong) - unreadable
     assert (f"{unreadable} picture" in page.text) == (unreadable > 0)
+    links = [attrs["href"] for attrs in page.having("href") if str(attrs["href"]).startswith("file:")]
+    assert set(links) >= {f"file:///data/{row}.png" for row in wrong}  # also of those without a picture
+    assert page.text.count("no picture") >= unreadable
 
 
 def test_says_why_and_what_went_wrong(page: Page) -> None:
@@ -217,41 +163,17 @@ def test_many_classes_become_a_heat_map(make_study: Callable[..., Any], tmp_path
     assert "class 39" in page.text
 
 
-def test_figures_are_valid_plotly_and_name_their_axes(textile: Any) -> None:
-    board = build(textile.folder, study=textile.study)
-    epochs = {row.trial: report.load_curve(textile.folder.trial(row.trial)) for row in board.rows}
-    figures = [
-        plots.history(board),
-        plots.curves(board, epochs),
-        plots.losses(epochs[board.rows[0].trial]),
-        plots.importances(importance(textile.study)),
-        plots.latency(board),
-        plots.backbones(board),
-        plots.confusion(np.eye(3, dtype=np.int64), ["a", "<b>", "c"]),
-    ]
-    for figure in figures:
-        assert figure is not None
+def test_figures_are_valid_plotly_and_name_their_axes(page: Page) -> None:
+    figures = page.scripts["figures"]
+    assert {"history", "curves", "importance", "backbones", "losses", "scores", "reliability"} <= set(figures)
+    assert {"cost-latency_ms", "cost-model_parameters", "cost-train_seconds"} <= set(figures)
+    heat = winner_plots.confusion([[3, 1], [0, 2]], ["a", "<b>"])
+    for figure in (*figures.values(), heat):
         text = re.sub(r"var\(--sans\)", "Arial", json.dumps(figure))
         drawn = go.Figure(json.loads(re.sub(r"var\(--[a-z0-9]+\)", "#123456", text)))
         assert drawn.layout.xaxis.title.text
         json.dumps(figure, allow_nan=False)
-    assert "<b>" not in json.dumps(figures[-1])
-
-
-def test_pareto_front_is_what_nothing_beats(textile: Any) -> None:
-    board = build(textile.folder, study=textile.study)
-    rows = [row for row in board.rows if row.state == "COMPLETE"]
-    expected = {
-        row.trial
-        for row in rows
-        if not any(
-            (other.score, -other.latency_ms) != (row.score, -row.latency_ms)
-            and other.score >= row.score
-            and other.latency_ms <= row.latency_ms
-            for other in rows
-        )
-    }
-    assert {row.trial for row in plots.front(board)} == expected
+    assert "<b>" not in json.dumps(heat)
 
 
 def test_importance_finds_the_parameter_that_matters(textile: Any) -> None:
@@ -283,5 +205,5 @@ def test_a_test_split_that_was_opened_again_is_counted(make_study: Callable[...,
     path = made.folder.model / "metrics.json"
     for opened, said in ((1, False), (3, True)):
         path.write_text(json.dumps({**json.loads(path.read_text()), "test_opened": opened}))
-        text = report.write(made.folder, tmp_path / "reports", study=made.study).read_text("utf-8")
+        text = Page(report.write(made.folder, tmp_path / "reports", study=made.study).read_text("utf-8")).text
         assert (f"scored {opened} times" in text) is said

@@ -1,0 +1,196 @@
+"use strict";
+// Two trials side by side: what differs, the paired difference of their scores with its interval, their curves, and
+// the images on which they disagree.
+(() => {
+  const dialog = document.getElementById("compared");
+  if (!dialog) return;
+  const RESAMPLES = 2000, IMAGES = 60;
+  const at = page.cell, { rows, make } = page, { values, texts } = rows;
+  let kept = null;
+
+  const decode = (text, kind) => {
+    const bytes = Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
+    return new kind(bytes.buffer);
+  };
+  const predictions = () => {
+    if (kept) return kept;
+    kept = page.read("compared");
+    if (!kept.trials) return kept;
+    const kind = kept.bytes === 1 ? Uint8Array : Uint16Array, n = kept.images;
+    kept.targets = decode(kept.targets, kind);
+    const labels = decode(kept.labels, kind);
+    kept.of = new Map(kept.trials.map((trial, i) => [trial, labels.subarray(i * n, (i + 1) * n)]));
+    if (kept.groups) kept.groups = decode(kept.groups, Uint32Array);
+    if (kept.losses) {
+      const losses = decode(kept.losses, Float32Array);
+      kept.loss = new Map(kept.trials.map((trial, i) => [trial, losses.subarray(i * n, (i + 1) * n)]));
+    }
+    return kept;
+  };
+
+  // mulberry32: the same two trials always give the same interval
+  const generator = (seed) => () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+
+  // Metrics of counts per class, as automl.ranking.statistics has them.
+  const ratio = (above, below) => (below > 0 ? above / below : 0);
+  const metrics = {
+    accuracy: (hits, support) => ratio(hits.reduce((a, b) => a + b, 0), support.reduce((a, b) => a + b, 0)),
+    balanced_accuracy: (hits, support) => mean(support, (i) => support[i] > 0, (i) => ratio(hits[i], support[i])),
+    macro_recall: (hits, support, said) => mean(hits, (i) => support[i] > 0 || said[i] > 0, (i) => ratio(hits[i], support[i])),
+    macro_precision: (hits, support, said) => mean(hits, (i) => support[i] > 0 || said[i] > 0, (i) => ratio(hits[i], said[i])),
+    macro_f1: (hits, support, said) => mean(hits, (i) => support[i] > 0 || said[i] > 0, (i) => ratio(2 * hits[i], support[i] + said[i])),
+  };
+  const mean = (list, counts, value) => {
+    let sum = 0, n = 0;
+    for (let i = 0; i < list.length; i++) if (counts(i)) { sum += value(i); n++; }
+    return ratio(sum, n);
+  };
+
+  // A paired bootstrap over images, or whole groups: the interval of score(first) − score(second).
+  page.difference = (first, second) => {
+    const all = predictions(), name = rows.metric;
+    if (!all.trials || !all.of.has(first) || !all.of.has(second)) return null;
+    const n = all.images, units = all.groups ? Math.max(...all.groups) + 1 : n;
+    const members = Array.from({ length: units }, () => []);
+    for (let i = 0; i < n; i++) members[all.groups ? all.groups[i] : i].push(i);
+    let evaluate;
+    if (all.loss) {
+      const a = all.loss.get(first), b = all.loss.get(second);
+      evaluate = (weight) => {
+        let sum = 0, count = 0;
+        for (let i = 0; i < n; i++) { sum += weight[i] * (a[i] - b[i]); count += weight[i]; }
+        return sum / count;
+      };
+    } else if (metrics[name]) {
+      const classes = Math.max(...all.targets, ...all.of.get(first), ...all.of.get(second)) + 1;
+      const one = (labels, weight) => {
+        const hits = new Array(classes).fill(0), support = new Array(classes).fill(0), said = new Array(classes).fill(0);
+        for (let i = 0; i < n; i++) if (weight[i]) {
+          support[all.targets[i]] += weight[i];
+          said[labels[i]] += weight[i];
+          if (labels[i] === all.targets[i]) hits[labels[i]] += weight[i];
+        }
+        return metrics[name](hits, support, said);
+      };
+      const a = all.of.get(first), b = all.of.get(second);
+      evaluate = (weight) => one(a, weight) - one(b, weight);
+    } else return null;
+    const random = generator(1 + first * 65537 + second), weight = new Uint16Array(n), samples = [];
+    for (let draw = 0; draw < RESAMPLES; draw++) {
+      weight.fill(0);
+      for (let unit = 0; unit < units; unit++) for (const i of members[Math.floor(random() * units)]) weight[i]++;
+      samples.push(evaluate(weight));
+    }
+    samples.sort((a, b) => a - b);
+    const quantile = (q) => {
+      const place = q * (RESAMPLES - 1), low = Math.floor(place);
+      return samples[low] + (place - low) * ((samples[low + 1] ?? samples[low]) - samples[low]);
+    };
+    return { value: evaluate(new Uint16Array(n).fill(1)), low: quantile(0.025), high: quantile(0.975) };
+  };
+
+  const points = (value) =>
+    (rows.metric === "log_loss" ? value.toFixed(3) : (100 * value).toFixed(1)).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
+  const sentence = (a, b) => {
+    const found = page.difference(at(values.trial, a), at(values.trial, b));
+    if (!found) return "No paired difference: the page has no predictions of both on the same images, or none for this metric.";
+    const unit = rows.metric === "log_loss" ? "" : " points";
+    const verdict = found.low <= 0 && found.high >= 0
+      ? "On these images the two cannot be told apart."
+      : `Trial ${at(values.trial, (found.value > 0) === rows.maximize ? a : b)} is better by more than chance explains.`;
+    return `Trial ${at(values.trial, a)} minus trial ${at(values.trial, b)}: ${points(found.value)}${unit}, 95 % interval ` +
+      `${points(found.low)} to ${points(found.high)} (paired bootstrap on ${predictions().images.toLocaleString("en")} ` +
+      `images; one comparison, not corrected for how many could be made). ${verdict}`;
+  };
+
+  const table = (a, b) => {
+    const line = ([name, column]) => [name, at(column, a), at(column, b)];
+    const first = [["score", texts.score], ["95 % interval", texts.bounds], ["backbone", texts.name], ["outcome", texts.label]];
+    const costs = [["training", texts.train_seconds], ["size", texts.model_parameters], ["latency", texts.latency_ms],
+      ["peak memory", texts.peak_memory_mb]];
+    const details = rows.details.map((each) => [each.name, at(each.column, a), at(each.column, b), each.kind]);
+    const differ = (kind) => details.filter(([, x, y, its]) => its === kind && x !== y);
+    const same = details.filter(([, x, y, kind]) => kind === "param" && x === y).length;
+    const made = make("table", null, { class: "plain versus" }), head = make("tr");
+    head.append(make("td"), ...[a, b].map((row) => make("th", `trial ${at(values.trial, row)}, rank ${row + 1}`, { scope: "col" })));
+    made.append(make("caption", `What differs; ${same} other parameters are the same`), make("thead"), make("tbody"));
+    made.tHead.append(head);
+    for (const [name, x, y] of [...first.map(line), ...differ("param"), ...costs.map(line), ...differ("fact")]) {
+      if (!x && !y) continue;
+      const row = make("tr");
+      row.append(make("th", name, { scope: "row" }), make("td", x || "–"), make("td", y || "–"));
+      if (x !== y) row.className = "differs";
+      made.tBodies[0].append(row);
+    }
+    return made;
+  };
+
+  const curves = (a, b) => {
+    const all = page.read("curves"), unit = rows.metric === "log_loss" ? 1 : 100;
+    const data = [a, b].map((row, i) => {
+      const line = all[at(values.trial, row)] || [];
+      return {
+        type: "scatter", mode: "lines+markers", name: `trial ${at(values.trial, row)}`,
+        x: line.map(([epoch]) => epoch), y: line.map(([, value]) => (value === null ? null : unit * value)),
+        line: { color: `var(--c${i + 1})`, dash: i ? "dash" : "solid" }, marker: { symbol: i ? "square" : "circle", size: 7 },
+      };
+    });
+    const axis = { gridcolor: "var(--line)", linecolor: "var(--line)", zeroline: false, automargin: true };
+    const layout = {
+      height: 280, margin: { l: 8, r: 12, t: 12, b: 8 }, font: { family: "var(--sans)", size: 13, color: "var(--text)" },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, showlegend: true,
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      xaxis: { ...axis, title: { text: "epoch" } },
+      yaxis: { ...axis, title: { text: rows.metric.replaceAll("_", " ") + (unit === 100 ? " (%)" : "") } },
+    };
+    return { data, layout };
+  };
+
+  const disagreements = (a, b) => {
+    const all = predictions(), first = at(values.trial, a), second = at(values.trial, b);
+    if (!all.trials || !all.of.has(first) || !all.of.has(second)) return null;
+    const x = all.of.get(first), y = all.of.get(second), pictures = page.read("pictures");
+    const name = (i) => all.classes[i] ?? `class ${i}`;
+    const found = [];
+    for (let i = 0; i < all.images; i++) if (x[i] !== y[i]) found.push(i);
+    const part = make("div"), only = (labels, other) =>
+      found.filter((i) => labels[i] === all.targets[i] && other[i] !== all.targets[i]).length;
+    part.append(make("h3", `They disagree on ${found.length} of ${all.images.toLocaleString("en")} images`));
+    part.append(make("p", `Only trial ${first} is right on ${only(x, y)}, only trial ${second} on ${only(y, x)}, neither ` +
+      `on ${found.length - only(x, y) - only(y, x)}.` +
+      (found.length > IMAGES ? ` The first ${IMAGES} are shown.` : ""), { class: "muted" }));
+    const list = make("ul", null, { class: "gallery small" });
+    for (const i of found.slice(0, IMAGES)) {
+      const item = make("li"), path = all.files[i] || "", file = path.split("/").pop() || `image ${i}`;
+      const picture = pictures[all.rows[i]];
+      if (picture) item.append(make("img", null, { src: picture, alt: `${file}, labelled ${name(all.targets[i])}` }));
+      item.append(make("span", `labelled ${name(all.targets[i])}`),
+        make("span", `${first}: ${name(x[i])}`, { class: x[i] === all.targets[i] ? "right" : "wrong" }),
+        make("span", `${second}: ${name(y[i])}`, { class: y[i] === all.targets[i] ? "right" : "wrong" }),
+        make("small", file));
+      list.append(item);
+    }
+    part.append(list);
+    return part;
+  };
+
+  page.compare = (a, b) => {
+    const body = document.getElementById("compared-body"), plot = make("div", null, {
+      class: "plot", role: "img", "aria-label": "Validation score of both trials by epoch",
+    });
+    const scroll = make("div", null, { class: "scroll" });
+    scroll.append(table(a, b));
+    body.replaceChildren(make("p", sentence(a, b), { class: "verdict-line" }), scroll, make("h3", "Learning curves"), plot);
+    const images = disagreements(a, b);
+    if (images) body.append(images);
+    dialog.showModal();
+    document.getElementById("compared-title").focus();
+    page.draw(plot, curves(a, b));
+  };
+  document.getElementById("close").addEventListener("click", () => dialog.close());
+})();

@@ -1,0 +1,222 @@
+"""Why the leaderboard is as it is: what mattered, what each backbone gave, what the probes foresaw, what was not tried
+and why, what failed, and where the time went.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics as stats
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+from automl.paths import StudyFolder
+from automl.ranking.files import load_json
+from automl.ranking.importance import Importance, importance, importance_by_backbone
+from automl.ranking.leaderboard import Leaderboard, Row
+
+__all__ = ["BackboneFacts", "Cause", "NotTried", "ProbeRank", "Why", "why"]
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What was found out about one backbone. Scores in the study's metric, probe accuracies 0…1, seconds.
+
+    `ranked` and `failed` count trials, `train_seconds` is the sum over the ranked ones; `included` says whether the
+    shortlist had it, with the `reason`; the ranks (1 is best) are among the backbones that have both.
+    """
+
+    backbone: str
+    ranked: int
+    failed: int
+    best_trial: int | None
+    best_score: float | None
+    median_score: float | None
+    train_seconds: float | None
+    seconds_per_epoch: float | None
+    knn_accuracy: float | None
+    linear_accuracy: float | None
+    knn_rank: int | None
+    linear_rank: int | None
+    realised_rank: int | None
+    included: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ProbeRank:
+    """How a probe's order of the backbones agrees with that of their best trials: Kendall's τ-b, -1…1.
+
+    None where it is not defined: fewer than two backbones, or all equal.
+    """
+
+    probe: str
+    backbones: int
+    kendall_tau: float | None
+
+
+@dataclass(frozen=True)
+class NotTried:
+    """Something that a person might expect among the trials, and why it is not there."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A reason for which trials ended without a score; `example` is the message of the first."""
+
+    reason: str
+    trials: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Why:
+    """`stage_seconds` has the seconds spent by stage, `budget_seconds` what there was to spend."""
+
+    importance: Importance
+    importance_by_backbone: Mapping[str, Importance]
+    backbones: tuple[BackboneFacts, ...]
+    probes: tuple[ProbeRank, ...]
+    not_tried: tuple[NotTried, ...]
+    failures: tuple[Cause, ...]
+    stage_seconds: Mapping[str, float]
+    budget_seconds: float | None
+
+
+def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
+    """Collect the facts from the leaderboard, the study's attributes and trials, and the plan's file."""
+    plan = load_json(folder.plan) or {}
+    screened = {str(each["backbone"]): each for each in plan.get("screening") or () if isinstance(each, dict)}
+    backbones = _backbones(board, screened)
+    first: dict[str, str] = {}
+    for failure in board.failures:
+        first.setdefault(failure.reason, failure.message)
+    causes = Counter(failure.reason for failure in board.failures)
+    budget = study.user_attrs.get("budget_seconds")
+    return Why(
+        importance=importance(study),
+        importance_by_backbone=importance_by_backbone(study),
+        backbones=backbones,
+        probes=tuple(_probe(name, backbones) for name in ("knn", "linear")),
+        not_tried=tuple(_not_tried(study, backbones)),
+        failures=tuple(Cause(reason, n, first[reason]) for reason, n in causes.most_common()),
+        stage_seconds=dict(study.user_attrs.get("stage_seconds") or {}),
+        budget_seconds=None if budget is None else float(budget),
+    )
+
+
+def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) -> tuple[BackboneFacts, ...]:
+    """In the order of their best trials; those without a score last."""
+    lost = Counter(failure.backbone for failure in board.failures)
+    tried: dict[str, list[Row]] = {}
+    for row in board.rows:
+        tried.setdefault(row.backbone, []).append(row)
+    realised = {name: float(-rows[0].rank) for name, rows in tried.items()}
+    ranks = {probe: _ranks(screened, f"{probe}_accuracy", realised) for probe in ("knn", "linear")}
+    both = sorted((name for name in realised if name in ranks["linear"]), key=lambda name: -realised[name])
+    table = []
+    for name in dict.fromkeys([*tried, *lost, *screened]):
+        rows, probe = tried.get(name, []), screened.get(name, {})
+        seconds = [row.train_seconds for row in rows if row.train_seconds is not None]
+        table.append(
+            BackboneFacts(
+                backbone=name,
+                ranked=len(rows),
+                failed=lost[name],
+                best_trial=rows[0].trial if rows else None,
+                best_score=rows[0].score if rows else None,
+                median_score=stats.median(row.score for row in rows) if rows else None,
+                train_seconds=math.fsum(seconds) if seconds else None,
+                seconds_per_epoch=probe.get("seconds_per_epoch"),
+                knn_accuracy=probe.get("knn_accuracy"),
+                linear_accuracy=probe.get("linear_accuracy"),
+                knn_rank=ranks["knn"].get(name),
+                linear_rank=ranks["linear"].get(name),
+                realised_rank=1 + both.index(name) if name in both else None,
+                included=probe.get("included"),
+                reason=str(probe.get("reason") or ""),
+            )
+        )
+    return tuple(table)
+
+
+def _ranks(screened: Mapping[str, Mapping[str, Any]], key: str, realised: Mapping[str, float]) -> dict[str, int]:
+    """Rank by probe, equal values sharing the better rank, among the backbones that have a score too."""
+    values = {name: float(each[key]) for name, each in screened.items() if name in realised and each.get(key)}
+    return {name: 1 + sum(other > value for other in values.values()) for name, value in values.items()}
+
+
+def _probe(probe: str, backbones: Sequence[BackboneFacts]) -> ProbeRank:
+    """Kendall's τ-b (M. G. Kendall, Biometrika 33, 1945), which allows for ties."""
+    pairs = [
+        (float(rank), float(each.realised_rank))
+        for each in backbones
+        if (rank := getattr(each, f"{probe}_rank")) is not None and each.realised_rank is not None
+    ]
+    return ProbeRank(probe, len(pairs), _kendall_tau(pairs))
+
+
+def _kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """As `scipy.stats.kendalltau`, which is not used because importing it takes longer than all else here."""
+    if len(pairs) < 2:
+        return None
+    x, y = (np.sign(np.subtract.outer(side, side)) for side in np.array(pairs).T)
+    untied = float(np.abs(x).sum() * np.abs(y).sum())
+    return float((x * y).sum() / math.sqrt(untied)) if untied else None
+
+
+def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts]) -> list[NotTried]:
+    untried = [each for each in backbones if not each.ranked and not each.failed]
+    found = [NotTried(each.backbone, each.reason) for each in untried if each.included is False]
+    for each in untried:
+        if each.included:
+            found.append(NotTried(each.backbone, "it was on the shortlist, but the search ended before its turn"))
+    trials = study.get_trials(deepcopy=False)
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    if waiting:
+        one = waiting == 1
+        found.append(
+            NotTried(
+                f"{waiting} planned trial{'' if one else 's'}",
+                f"the search ended before {'its' if one else 'their'} turn; automl resume goes on with "
+                f"{'it' if one else 'them'}",
+            )
+        )
+    skipped = [trial for trial in trials if trial.user_attrs.get("reason") == "skipped"]
+    if skipped:
+        found.append(
+            NotTried(
+                f"{len(skipped)} proposal{'' if len(skipped) == 1 else 's'} of the sampler",
+                f"too little time was left; the first: {skipped[0].user_attrs.get('message', '')}",
+            )
+        )
+    return found + _choices(study)
+
+
+def _choices(study: optuna.Study) -> list[NotTried]:
+    """Choices of a categorical parameter that no trial with a score took."""
+    offered: dict[str, dict[Any, None]] = {}
+    taken: dict[str, set[Any]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        scored = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        for name, distribution in trial.distributions.items():
+            if name == "backbone" or not isinstance(distribution, CategoricalDistribution):
+                continue
+            offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
+            if scored:
+                taken.setdefault(name, set()).add(trial.params[name])
+    return [
+        NotTried(f"{name} {choice}", "no trial with this choice ran; the sampler preferred others, or time was short")
+        for name, choices in offered.items()
+        for choice in choices
+        if choice not in taken.get(name, set())
+    ]

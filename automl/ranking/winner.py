@@ -1,0 +1,146 @@
+"""The best trial: metrics, curves, confusion, classes, calibration, and its most confident mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from automl.paths import StudyFolder
+from automl.ranking.files import load_curve, load_predictions
+from automl.ranking.leaderboard import Leaderboard
+from automl.ranking.reliability import Bin, calibration_error, reliability
+from automl.ranking.statistics import METRICS, ClassScore, Predictions, confusion, per_class, score
+
+__all__ = ["Confusion", "Mistake", "MixUp", "Winner", "class_names", "winner"]
+
+MISTAKES = 24
+_MOST_CELLS = 200 * 200
+_MIXUPS = 5
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """How many images of one class were taken for another."""
+
+    images: int
+    label: str
+    predicted: str
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Who was taken for whom on one split. `counts` is ``(C, C)``, row = true class, None above 200 classes.
+
+    `per_class` has the weakest class (by F1) first.
+    """
+
+    split: str
+    title: str
+    images: int
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...] | None
+    per_class: tuple[ClassScore, ...]
+    mixups: tuple[MixUp, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A validation image, by row of the manifest, that was taken for another class with `confidence` 0…1."""
+
+    row: int
+    path: str
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial. `metrics` are computed from its kept predictions (log loss in nats), `epochs` is its history."""
+
+    trial: int
+    metrics: Mapping[str, float]
+    epochs: tuple[Mapping[str, float], ...]
+    confusions: tuple[Confusion, ...]
+    reliability: tuple[Bin, ...]
+    calibration_error: float | None
+    mistakes: tuple[Mistake, ...]
+    mistaken: int | None
+
+
+def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: Sequence[str]) -> Winner | None:
+    """Return the facts about the best trial of `board`, None where there is none.
+
+    Args:
+        paths: File of every row of the manifest; may be empty.
+    """
+    if not board.rows:
+        return None
+    trial = board.rows[0].trial
+    predictions = load_predictions(folder.trial(trial))
+    names = [str(name) for name in study.user_attrs.get("classes") or ()]
+    confusions = [each for each in (_of_test(board.refit or {}, names),) if each]
+    bins: tuple[Bin, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    if predictions is not None:
+        labels = class_names(names, predictions.logits.shape[1])
+        counts = confusion(predictions, len(labels))
+        confusions.append(_confusion("validation", f"trial {trial} on the validation images", counts, labels))
+        bins = reliability(predictions)
+        mistakes = _mistakes(predictions, labels, paths)
+    return Winner(
+        trial=trial,
+        metrics={} if predictions is None else {name: score(name, predictions) for name in METRICS},
+        epochs=tuple(load_curve(folder.trial(trial))),
+        confusions=tuple(confusions),
+        reliability=bins,
+        calibration_error=calibration_error(bins) if bins else None,
+        mistakes=mistakes,
+        mistaken=None if predictions is None else int((predictions.labels != predictions.targets).sum()),
+    )
+
+
+def class_names(names: Sequence[str], classes: int) -> list[str]:
+    """Return `names` where they are as many as there are classes, else numbers."""
+    return list(names) if len(names) == classes else [f"class {i}" for i in range(classes)]
+
+
+def _of_test(refit: Mapping[str, Any], names: Sequence[str]) -> Confusion | None:
+    """The refit on the test images, as its own file has it."""
+    test = refit.get("test") or {}
+    counts = np.asarray(test.get("confusion") or [], dtype=np.int64)
+    if counts.ndim != 2 or not counts.shape[0] == counts.shape[1] > 0:
+        return None
+    labels = [str(each.get("label")) for each in test.get("per_class") or ()]
+    labels = labels if len(labels) == len(counts) else class_names(names, len(counts))
+    return _confusion("test", "the refit on the test images", counts, labels)
+
+
+def _confusion(split: str, title: str, counts: NDArray[np.int64], names: Sequence[str]) -> Confusion:
+    wrong = np.argwhere(counts * (1 - np.eye(len(counts), dtype=np.int64)) > 0).tolist()
+    mixups = [MixUp(int(counts[i, j]), names[i], names[j]) for i, j in wrong]
+    return Confusion(
+        split=split,
+        title=title,
+        images=int(counts.sum()),
+        classes=tuple(names),
+        counts=tuple(map(tuple, counts.tolist())) if counts.size <= _MOST_CELLS else None,
+        per_class=tuple(sorted(per_class(counts, list(names)), key=lambda each: (each.f1, each.label))),
+        mixups=tuple(sorted(mixups, key=lambda each: (-each.images, each.label, each.predicted))[:_MIXUPS]),
+    )
+
+
+def _mistakes(predictions: Predictions, names: Sequence[str], paths: Sequence[str]) -> tuple[Mistake, ...]:
+    labels, sure = predictions.labels, predictions.confidence
+    wrong = np.flatnonzero(labels != predictions.targets)
+    found = []
+    for i in wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES].tolist():
+        row = int(predictions.rows[i])
+        path = paths[row] if row < len(paths) else ""
+        found.append(Mistake(row, path, names[predictions.targets[i]], names[labels[i]], float(sure[i])))
+    return tuple(found)
