@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import rich.console
 import rich.live
@@ -41,8 +42,13 @@ def live_status(folder: StudyFolder, console: rich.console.Console | None = None
 
 def _show(folder: StudyFolder, console: rich.console.Console, over: threading.Event) -> None:
     live: rich.live.Live | None = None
+    study: Any = None
     while not over.wait(EVERY_SECONDS):
-        lines = _lines(folder)
+        try:
+            study = study or (open_study(folder) if folder.resolved.exists() else None)
+            lines = _lines(folder, study)
+        except (AutoMLError, OSError):  # a storage that is away: the driver waits for it, too
+            continue
         if lines is None and live is not None:  # the refit
             break
         if lines is not None and live is None:
@@ -55,17 +61,10 @@ def _show(folder: StudyFolder, console: rich.console.Console, over: threading.Ev
         live.stop()
 
 
-def _lines(folder: StudyFolder) -> list[str] | None:
+def _lines(folder: StudyFolder, study: Any) -> list[str] | None:
     """Return the lines to show, or None while no trials run."""
     from automl.ranking.status import look, status_lines
 
-    if not folder.resolved.exists():
+    if study is None or study.user_attrs.get("stop_reason", "not begun") is not None:
         return None
-    try:
-        study = open_study(folder)
-        attrs = study.user_attrs
-        if attrs.get("stop_reason", "not begun") is not None:
-            return None
-        return ["", *status_lines(look(folder, study))]
-    except (AutoMLError, OSError):  # a storage that is away: the driver waits for it, too
-        return []
+    return ["", *status_lines(look(folder, study))]

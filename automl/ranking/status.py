@@ -19,6 +19,7 @@ from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.statistics import METRICS, interval
 from automl.search.show import in_words
+from automl.search.snapshot import snapshot
 from automl.search.storage import driver_of
 from automl.search.study import counts
 
@@ -66,7 +67,8 @@ class Status:
 
 def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] = time.time) -> Status:
     """Read how `study` stands. Takes no lock and writes nothing."""
-    driver, attrs = driver_of(folder), study.user_attrs
+    study, driver = snapshot(study), driver_of(folder)
+    attrs = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     spent = float(attrs.get("spent_seconds", 0.0))
     if driver is not None:
