@@ -1,50 +1,76 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState
 
-from automl.search.sampler import make_sampler
+from automl.search.sampler import CheapestOf, make_sampler
 
-SPACE: dict[str, optuna.distributions.BaseDistribution] = {
+SPACE: dict[str, BaseDistribution] = {
     "size": CategoricalDistribution(["small", "large"]),
     "rate": FloatDistribution(1e-4, 1e-1, log=True),
 }
+
+
+class Scripted(RandomSampler):
+    """Draws the given sizes in turn."""
+
+    def __init__(self, *sizes: str) -> None:
+        super().__init__()
+        self._sizes = itertools.cycle(sizes)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return SPACE
+
+    def sample_relative(self, *arguments: Any) -> dict[str, Any]:
+        return {"size": next(self._sizes), "rate": 0.01}
 
 
 def seconds(params: Mapping[str, Any]) -> float:
     return 10.0 if params["size"] == "large" else 1.0
 
 
-def proposals(cost: Any, *, seeds: int = 20, trials: int = 12, like: bool = True) -> list[str]:
-    """The sizes proposed after the random ones: of equal promise, or the large ones far better."""
-    sizes = []
-    for seed in range(seeds):
-        study = optuna.create_study(sampler=make_sampler(seed, cost))
-        for number in range(trials):
-            trial = study.ask(SPACE)
-            if number >= 5:
-                sizes.append(trial.params["size"])
-            study.tell(trial, 0.5 if like else seconds(trial.params) / 10, state=optuna.trial.TrialState.COMPLETE)
-    return sizes
-
-
-def test_of_candidates_with_like_promise_the_cheaper_is_proposed() -> None:
-    assert proposals(None).count("large") / 140 == pytest.approx(0.5, abs=0.15)
-    assert proposals(seconds).count("large") / 140 < 0.35
+@pytest.mark.parametrize(("drawn", "expected"), [(("large", "small"), "small"), (("small", "large"), "small")])
+def test_the_cheaper_of_two_candidates_is_proposed(drawn: tuple[str, str], expected: str) -> None:
+    study = optuna.create_study(sampler=CheapestOf(Scripted(*drawn), 2, seconds))
+    assert [study.ask(SPACE).params["size"] for _ in range(3)] == [expected] * 3
 
 
 def test_a_difference_that_could_be_noise_changes_nothing() -> None:
-    assert proposals(lambda params: 1.0 if params["size"] == "large" else 0.9) == proposals(lambda params: 1.0)
+    study = optuna.create_study(
+        sampler=CheapestOf(Scripted("large", "small"), 2, lambda params: 1.0 if params["size"] == "large" else 0.9)
+    )
+    assert study.ask(SPACE).params["size"] == "large"
+
+
+def proposals(seed: int) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=make_sampler(seed, seconds))
+    asked = []
+    for _ in range(30):
+        trial = study.ask(SPACE)
+        asked.append(trial.params)
+        study.tell(trial, trial.params["rate"])
+    return asked
 
 
 def test_a_seed_gives_the_same_proposals() -> None:
-    assert proposals(seconds) == proposals(seconds)
+    assert proposals(3) == proposals(3)
+    assert proposals(3) != proposals(4)
+
+
+def test_what_was_good_is_proposed_again() -> None:
+    late = [each["rate"] for seed in range(5) for each in proposals(seed)[20:]]
+    assert sum(rate < 3e-3 for rate in late) > 0.7 * len(late)  # half of the range, and what is lowest there
 
 
 def test_before_there_is_anything_to_learn_from_proposals_are_random() -> None:
     study = optuna.create_study(sampler=make_sampler(0, seconds))
-    assert {study.ask(SPACE).params["size"] for _ in range(20)} == {"small", "large"}
+    asked = [study.ask(SPACE) for _ in range(20)]
+    assert {each.params["size"] for each in asked} == {"small", "large"}
+    assert {each.state for each in study.trials} == {TrialState.RUNNING}
