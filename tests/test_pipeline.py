@@ -28,6 +28,7 @@ from automl.data import Dataset
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
 from automl.search.storage import load_study
+from automl.search.study import counts
 from tests.small import CONVNEXT, EFFICIENTNET, RESNET, coloured, random_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
@@ -118,10 +119,8 @@ def test_the_study_says_everything(searched: Ran, place: Path) -> None:
     assert attrs["stage_seconds"].keys() == {"audit", "screening", "search", "refit"}
     assert (attrs["metric"], attrs["seed"], attrs["max_epochs"]) == ("accuracy", 5, 2)
     assert attrs["classes"] == ["blue", "green", "red"]
-    origins = [trial.user_attrs["origin"] for trial in study.trials]
-    assert origins == sorted(origins)
-    assert origins[0] == "default"
-    assert origins[-1] == "sampler"
+    origins = [trial.user_attrs["origin"] for trial in study.trials if trial.user_attrs["origin"] != "resume"]
+    assert origins == ["default"] * 6 + ["sampler"]
     heads = [trial.params["backbone"] for trial in study.trials[:2]]
     assert heads == [RESNET, EFFICIENTNET]
 
@@ -194,9 +193,9 @@ def test_a_finished_search_is_extended(searched: Ran, place: Path) -> None:
     ran = automl("resume", run, "--trials", "+1", "--reports", place / "reports")
     assert ran.code == 0, ran.err
     after = load_study(moved).get_trials()
-    assert [trial.params for trial in after[:7]] == [trial.params for trial in before]
-    assert len(after) == 8
-    assert after[7].user_attrs["origin"] == "sampler"
+    assert [trial.params for trial in after[: len(before)]] == [trial.params for trial in before]
+    assert [trial.user_attrs["origin"] for trial in after[len(before) :]].count("sampler") == 1
+    assert sum(map(counts, after)) == 8
 
 
 def test_a_finished_search_goes_on_in_a_wider_space(searched: Ran, place: Path) -> None:
@@ -234,9 +233,10 @@ def test_status_says_how_a_study_stands(searched: Ran, place: Path) -> None:
     ran = automl("status", run)
     assert ran.code == 0
     assert "not running (stopped by trials)" in ran.out
-    assert "7 complete" in ran.out
+    states = [trial.state.name for trial in load_study(StudyFolder(run)).get_trials()]
+    assert f"{states.count('COMPLETE')} complete" in ran.out
     found = json.loads(automl("status", run, "--json").out)
-    assert (found["driver"], found["running"], found["trials"]["COMPLETE"]) == (None, [], 7)
+    assert (found["driver"], found["running"], found["trials"]["COMPLETE"]) == (None, [], states.count("COMPLETE"))
     assert found["best"]["score"] == board_of(run)["rows"][0]["score"]
     assert found["budget_seconds"] == 1200
 
@@ -318,7 +318,8 @@ def test_a_search_that_is_stopped_goes_on(tmp_path: Path, on_one_cluster: None, 
     """Each driver of one study is stopped in the middle of a trial; a last one does what is left of the three."""
     coloured(tmp_path / "images")
     space = SPACE.replace("  - {name: timm/test_efficientnet.r160_in1k, weights: none}\n", "")
-    (tmp_path / "space.yaml").write_text((space % "none").replace("epochs: 2", "epochs: 30"))
+    space = space.replace("epochs: 2", "epochs: 30").replace("search: {", "search: {scheduler: none, ")
+    (tmp_path / "space.yaml").write_text(space % "none")
     folder, mark = StudyFolder(tmp_path / "runs" / "study"), uuid.uuid4().hex
     reports = ("--reports", tmp_path / "reports")
     search = ("search", tmp_path / "images", "--space", tmp_path / "space.yaml", "--out", folder.root, "--trials", 3)

@@ -27,7 +27,7 @@ __all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "best_tri
 
 SCHEMA_VERSION = 1
 RULES = (
-    "Finished trials come before pruned ones, whatever their scores.",
+    "Finished trials come before pruned ones, whatever their scores. A trial that was resumed has one row, its latest.",
     (
         "Finished trials are ranked by score; equal scores by fewer parameters, then lower log loss, then the earlier "
         "trial. A trial that the budget cut short (truncated) counts with the epochs it reached and is labelled."
@@ -155,8 +155,8 @@ def build(folder: StudyFolder, *, study: optuna.Study) -> Leaderboard:
     sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state.is_finished()]
-    ranked = [trial for trial in finished if _is_ranked(trial)]
-    ranked.sort(key=lambda trial: _order(trial, sign))
+    latest = {trial.user_attrs.get("root", trial.number): trial for trial in finished if _is_ranked(trial)}
+    ranked = sorted(latest.values(), key=lambda trial: _order(trial, sign))  # of a resumed trial the last attempt
     notes: list[str] = []
     groups = load_groups(folder)
     missing: list[int] = []

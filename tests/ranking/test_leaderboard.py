@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.leaderboard import build
 from automl.ranking.statistics import METRICS
@@ -223,3 +225,20 @@ def test_words() -> None:
     assert words.describe({"augmentation": "none", "magnitude": 9, "freeze_depth": 1.0, "resolution": 224}) == [
         *("only the head trains", "224 px", "no augmentation"),
     ]
+
+
+def test_a_resumed_trial_has_one_row_and_keeps_it_when_it_fails_on_the_way(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+
+    def add(state: TrialState, values: list[float], **attrs: Any) -> None:
+        value = values[-1] if state == TrialState.COMPLETE else None
+        study.add_trial(
+            create_trial(state=state, value=value, user_attrs=attrs, intermediate_values=dict(enumerate(values, 1)))
+        )
+
+    add(TrialState.PRUNED, [0.5], reason="paused")
+    add(TrialState.PRUNED, [0.4], reason="paused")
+    add(TrialState.COMPLETE, [0.5, 0.7], reason="complete", resumes=0, root=0)
+    add(TrialState.FAIL, [0.4], reason="crashed", resumes=1, root=1)
+    board = build(StudyFolder(tmp_path), study=study)
+    assert [(row.trial, row.score) for row in board.rows] == [(2, 0.7), (1, 0.4)]
