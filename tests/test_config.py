@@ -94,7 +94,7 @@ def configs(draw: st.DrawFn) -> SearchConfig:
     return SearchConfig(
         description=draw(WORDS),
         dataset=draw(st.none() | WORDS),
-        backbones=[BackboneChoice(name=name, weights=draw(weights)) for name in names],
+        backbones=[BackboneChoice(name=name, weights=draw(weights), pinned=draw(st.booleans())) for name in names],
         params={name: draw(parameter_values(name)) for name in chosen},
         training=TrainingConfig(
             epochs=draw(st.integers(2, 100)),
@@ -217,7 +217,7 @@ def test_a_mistake_is_named_with_its_line(text: str, line: int, message: str) ->
         ("backbones: []", "space.yaml:1: backbones: List should have at least 1 item"),
         ("backbones: a", "space.yaml:1: backbones: must be a valid list, given 'a'"),
         ("params: {}\nbackbones: [a, b, a]", "space.yaml:2: backbones: listed more than once: a"),
-        ("backbones:\n- a\n- 5", "space.yaml:3: backbones.1: expected {name: …, weights: …}, given 5"),
+        ("backbones:\n- a\n- 5", "space.yaml:3: backbones.1: expected {name: …, weights: …, pinned: …}, given 5"),
         ("backbones:\n- {name: a, weight: b}", 'space.yaml:2: backbones.0.weight: unknown key "weight"'),
         ("params: {}", "space.yaml:1: backbones: this key is required"),
         ("", "space.yaml:1: expected keys such as backbones: and params:, found NoneType"),

@@ -68,6 +68,7 @@ class BackboneChoice(_Strict):
 
     name: str
     weights: Literal["none"] | Annotated[Path, Strict(False)] | None = Field(None, union_mode="left_to_right")
+    pinned: bool = Field(False, description="searched whatever the screening shows of it")
 
 
 class Range(_Strict):
