@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from automl.screening.embed import embed, embedding_path, load_embedding, save_embedding
 from automl.screening.feasibility import Cost, latency_ms, measure_cost
-from automl.screening.probe import knn_accuracy, linear_accuracy
+from automl.screening.prior import imagenet_top1
+from automl.screening.probe import Probe, knn_probe, linear_probe, probe_of
 from automl.screening.shortlist import Candidate, Choice, shortlist
 
 __all__ = [
     "Candidate",
     "Choice",
     "Cost",
+    "Probe",
     "embed",
     "embedding_path",
-    "knn_accuracy",
+    "imagenet_top1",
+    "knn_probe",
     "latency_ms",
-    "linear_accuracy",
+    "linear_probe",
     "load_embedding",
     "measure_cost",
+    "probe_of",
     "save_embedding",
     "shortlist",
 ]

@@ -1,36 +1,90 @@
-"""Cheap looks at frozen features: k-nearest neighbours and a regularised linear probe, fitted on the training split
-and scored on validation images. A probe ranks frozen features, not fine-tuned backbones, and never decides alone.
+"""Cheap looks at frozen features: k-nearest neighbours and a regularised linear probe, cross-validated on the training
+and validation images. A probe ranks frozen features, not fine-tuned backbones, and never decides alone.
 """
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
+from scipy.stats import binomtest
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-__all__ = ["knn_accuracy", "linear_accuracy"]
+__all__ = ["Probe", "knn_probe", "linear_probe", "probe_of"]
 
 NEIGHBOURS = 10
-REGULARISATION = 0.01
+REGULARISATION = 1.0  # of the ridge, for each feature
+FOLDS = 5
 MAX_IMAGES = 5000
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
-def knn_accuracy(train: Floats, train_targets: Ints, test: Floats, test_targets: Ints) -> float:
-    """Accuracy of a vote of up to 10 nearest neighbours by cosine similarity. Features are ``(n, F)``."""
-    neighbours = min(NEIGHBOURS, len(train))
+@dataclass(frozen=True)
+class Probe:
+    """Cross-validated accuracy of a probe, 0…1, with its 95 % interval (Wilson's, over the images probed)."""
+
+    accuracy: float
+    ci95: tuple[float, float]
+    images: int
+
+
+def knn_probe(embedding: Floats, targets: Ints, groups: Ints | None = None) -> Bools:
+    """Whether a vote of the 10 nearest neighbours by cosine similarity is right about each image probed.
+
+    Args:
+        embedding: Features ``(n, F)``; of more than 5,000 images an even sample of 5,000 is probed.
+        targets: ``(n,)`` class indices.
+        groups: ``(n,)`` numbers of what must not be torn apart by a fold (None: every image stands alone).
+
+    Returns:
+        ``(m,)``, m ≤ 5,000: each image judged by a model that was fitted without it and without its group.
+    """
+    neighbours = min(NEIGHBOURS, max(1, len(targets) // 4))  # no fold leaves fewer to choose from
     model = make_pipeline(Normalizer(), KNeighborsClassifier(neighbours, weights="distance"))
-    model.fit(train[:MAX_IMAGES], train_targets[:MAX_IMAGES])
-    return float(model.score(test[:MAX_IMAGES], test_targets[:MAX_IMAGES]))
+    return _out_of_fold(model, embedding, targets, groups)
 
 
-def linear_accuracy(train: Floats, train_targets: Ints, test: Floats, test_targets: Ints) -> float:
-    """Accuracy of a logistic regression on standardised features ``(n, F)``, with L2 strength C = 0.01."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=200))
-    model.fit(train[:MAX_IMAGES], train_targets[:MAX_IMAGES])
-    return float(model.score(test[:MAX_IMAGES], test_targets[:MAX_IMAGES]))
+def linear_probe(embedding: Floats, targets: Ints, groups: Ints | None = None) -> Bools:
+    """As `knn_probe`, for a ridge classifier on standardised features.
+
+    Least squares has a closed form. Against a logistic regression (C = 0.01) it took 0.7 s where that took 5.4 s (5,000
+    images of Fashion-MNIST, 1,280 features of EfficientNet-Lite0, one thread) and had 0.853 right where that had 0.857;
+    of 450 simulated textiles, 0.722 against 0.711.
+    """
+    model = make_pipeline(StandardScaler(), RidgeClassifier(REGULARISATION * embedding.shape[1], solver="cholesky"))
+    return _out_of_fold(model, embedding, targets, groups)
+
+
+def probe_of(right: Bools) -> Probe:
+    """Return the accuracy and its interval from which images a probe was right about ``(m,)``."""
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
+    return Probe(float(right.mean()), (float(interval.low), float(interval.high)), len(right))
+
+
+def _out_of_fold(model: Pipeline, embedding: Floats, targets: Ints, groups: Ints | None) -> Bools:
+    rows = _spread(len(targets), MAX_IMAGES)
+    features, goal = np.asarray(embedding[rows], dtype=np.float32), targets[rows]
+    units = None if groups is None else groups[rows]
+    splitter = StratifiedKFold if units is None else StratifiedGroupKFold
+    parts = min(FOLDS, int(np.bincount(goal).max()), len(np.unique(rows if units is None else units)))
+    if parts < 2:  # nothing to learn one image from
+        return np.zeros(len(goal), dtype=np.bool_)
+    with warnings.catch_warnings():  # of a class with fewer images than folds: it is in some of them
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folds = list(splitter(parts, shuffle=True, random_state=0).split(features, goal, units))
+    predicted = cross_val_predict(model, features, goal, cv=[(train, test) for train, test in folds if len(test)])
+    return np.asarray(predicted == goal)
+
+
+def _spread(images: int, most: int) -> Ints:
+    """Up to `most` rows, evenly spaced: rows are ordered by content hash, so this is a fixed random sample."""
+    return np.linspace(0, images - 1, min(images, most)).astype(np.int64)

@@ -1,25 +1,32 @@
 """Which of the screened backbones the search tries, each with its reason.
 
-The shortlist is the union of the best by prior (the order of the search space file, which its author chose), by k-NN
-and by linear probe, as many as the budget can train. No probe decides alone.
+The shortlist is what the person pinned and the union of the best by prior (published ImageNet accuracy, else the order
+of the search space file, which its author chose), by linear probe and by k-NN, as many as the budget can train. No
+probe decides alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from automl.screening.prior import by_prior
 
 __all__ = ["Candidate", "Choice", "shortlist"]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A screened backbone: probe accuracies 0…1 on validation images, seconds that one full trial will take."""
+    """A screened backbone: cross-validated accuracies 0…1 of the probes, seconds that one full trial will take, its
+    published ImageNet top-1 0…1 (None: there is none), whether its weights are pretrained and whether it is pinned."""
 
     backbone: str
     knn_accuracy: float
     linear_accuracy: float
     trial_seconds: float
+    prior: float | None = None
+    pretrained: bool = True
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,18 +39,19 @@ class Choice:
 
 
 def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_least: int = 3) -> list[Choice]:
-    """Decide for every candidate, in the order given, which is the prior.
+    """Decide for every candidate, given in the order of the search space.
 
-    As many backbones are kept as the budget can train twice each (once everything, once mostly frozen), and at least
-    `at_least`; they are taken in turn from the three rankings.
+    What is pinned is kept. Of the others, as many as the budget can train twice each (once everything, once mostly
+    frozen), and at least `at_least` with the pinned ones; they are taken in turn from the three rankings.
     """
-    rankings: Mapping[str, list[Candidate]] = {
-        "search space order": list(candidates),
+    published = any(each.prior is not None and each.pretrained for each in candidates)
+    rankings = {
+        "ImageNet top-1" if published else "search space order": by_prior(candidates),
         "linear probe": sorted(candidates, key=lambda each: -each.linear_accuracy),
         "k-NN": sorted(candidates, key=lambda each: -each.knn_accuracy),
     }
-    chosen: dict[str, str] = {}
-    spent = 0.0
+    chosen = {each.backbone: "pinned in the search space" for each in candidates if each.pinned}
+    spent = sum(2 * each.trial_seconds for each in candidates if each.pinned)
     for place in range(len(candidates)):
         for name, ranking in rankings.items():
             candidate = ranking[place]
@@ -54,13 +62,12 @@ def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_leas
                 chosen[candidate.backbone] = f"number {place + 1} by {name}"
                 spent += 2 * candidate.trial_seconds
     return [
-        Choice(
-            candidate.backbone,
-            candidate.backbone in chosen,
-            chosen.get(
-                candidate.backbone,
-                f"two trials of about {candidate.trial_seconds:.0f} s no longer fit the budget after better candidates",
-            ),
-        )
-        for candidate in candidates
+        Choice(each.backbone, each.backbone in chosen, chosen.get(each.backbone) or _excluded(each, rankings))
+        for each in candidates
     ]
+
+
+def _excluded(candidate: Candidate, rankings: dict[str, list[Candidate]]) -> str:
+    places = [f"{ranking.index(candidate) + 1} by {name}" for name, ranking in rankings.items()]
+    cost = f"two trials of about {candidate.trial_seconds:.0f} s no longer fit the budget after better candidates"
+    return f"number {', '.join(places)}: {cost}"

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from automl.backbones import build, find
-from automl.data import open_cache
+from automl.data import Dataset, open_cache
 from automl.paths import StudyFolder
-from automl.screening import knn_accuracy, latency_ms, linear_accuracy, measure_cost
+from automl.screening import imagenet_top1, knn_probe, latency_ms, linear_probe, measure_cost, probe_of
 from automl.search.plan import Screened
 from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
@@ -44,14 +45,13 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     variant = variant_of(backbone, spec.resolution, spec.crop_mode)
     array = open_cache(dataset.table, folder.pixels, variant, background=spec.background)
     start_seconds = time.perf_counter() - started
-    train, validation = dataset.rows("train"), dataset.rows("validation")
-    rows = np.sort(np.concatenate([train, validation]))
+    rows = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
     embedding_started = time.perf_counter()
     embedding = embedding_of(spec, folder, dataset, model, array, rows, device=device, precision=precision)
     embed_seconds = time.perf_counter() - embedding_started
     targets = dataset.table["target"].to_numpy(np.int64)
-    at_train, at_validation = np.searchsorted(rows, train), np.searchsorted(rows, validation)
-    sample = (embedding[at_train], targets[train], embedding[at_validation], targets[validation])
+    groups = _groups(dataset, rows)
+    knn, linear = (probe_of(probe(embedding, targets[rows], groups)) for probe in (knn_probe, linear_probe))
     cost = measure_cost(
         model,
         resolution=spec.resolution,
@@ -68,8 +68,8 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     return Screened(
         backbone=spec.backbone,
         resolution=spec.resolution,
-        knn_accuracy=knn_accuracy(*sample),
-        linear_accuracy=linear_accuracy(*sample),
+        knn_accuracy=knn.accuracy,
+        linear_accuracy=linear.accuracy,
         embed_seconds=embed_seconds,
         cost=cost,
         latencies=latencies,
@@ -77,4 +77,17 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
             {"name": "device", "value": device.type, "reason": device_reason},
             {"name": "precision", "value": precision.name, "reason": precision.reason},
         ],
+        knn_ci95=knn.ci95,
+        linear_ci95=linear.ci95,
+        prior=None if spec.weights == "none" else imagenet_top1(backbone),
+        pretrained=spec.weights != "none",
     )
+
+
+def _groups(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """Numbers of the manifest's groups of `rows`, an image without one being its own; None where there are none."""
+    named = dataset.table["group"].to_numpy()[rows]
+    if not (named != "").any():
+        return None
+    own = np.array([f"\0{row}" for row in rows])
+    return np.unique(np.where(named != "", named, own).astype(str), return_inverse=True)[1].astype(np.int64)

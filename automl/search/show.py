@@ -17,12 +17,13 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     counts = ", ".join(f"{count} {split}" for split, count in splits.items())
     lines = ["", f"Plan: {sum(splits.values())} images in {len(dataset.classes)} classes ({counts})", ""]
     width = max(len(each.backbone) for each in plan.screened)
-    head = f"  {'backbone':<{width}}  {'probe':>6}  {'k-NN':>6}  {'params':>8}  {'latency':>9}"
+    head = f"  {'backbone':<{width}}  {'top-1':>6}  {'probe':>6}  {'k-NN':>6}  {'params':>8}  {'latency':>9}"
     lines += [f"{head}  {'head':>6}  {'frozen':>7}  {'full':>7}   (seconds a trial)"]
     for each, choice in zip(plan.screened, plan.shortlist, strict=True):
         seconds = plan.trial_seconds[each.backbone]
         lines.append(
-            f"  {each.backbone:<{width}}  {each.linear_accuracy:>6.3f}  {each.knn_accuracy:>6.3f}  "
+            f"  {each.backbone:<{width}}  {_share(each.prior):>6}  "
+            f"{each.linear_accuracy:>6.3f}  {each.knn_accuracy:>6.3f}  "
             f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  {seconds['head only']:>6.0f}  "
             f"{seconds['mostly frozen']:>7.0f}  {seconds['everything']:>7.0f}"
             + ("" if choice.included else f"   left out: {choice.reason}")
@@ -37,6 +38,10 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     lines += [f"Chosen: {each['name']} {each['value']} ({each['reason']})" for each in plan.choices]
     lines += [f"Warning: {warning}" for warning in plan.warnings]
     return [*lines, ""]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _minutes(seconds: float) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,8 +10,8 @@ from hypothesis import strategies as st
 from automl.screening import Candidate, Choice, shortlist
 
 
-def candidate(name: str, knn: float, linear: float, seconds: float = 10.0) -> Candidate:
-    return Candidate(name, knn, linear, seconds)
+def candidate(name: str, knn: float, linear: float, seconds: float = 10.0, **known: Any) -> Candidate:
+    return Candidate(name, knn, linear, seconds, **known)
 
 
 CANDIDATES = [
@@ -28,10 +31,29 @@ def test_the_best_of_each_ranking_come_first() -> None:
     assert included(choices) == ["prior", "linear", "knn"]
     assert [choice.reason for choice in choices] == [
         "number 1 by search space order",
-        "two trials of about 10 s no longer fit the budget after better candidates",
+        "number 2 by search space order, 2 by linear probe, 2 by k-NN: two trials of about 10 s no longer fit the "
+        "budget after better candidates",
         "number 1 by linear probe",
         "number 1 by k-NN",
     ]
+
+
+def test_a_published_figure_goes_before_the_order_of_the_space() -> None:
+    published = [replace(each, prior=value) for each, value in zip(CANDIDATES, (0.7, 0.9, 0.8, 0.6), strict=True)]
+    choices = shortlist(published, search_seconds=60)
+    assert included(choices) == ["middle", "linear", "knn"]
+    assert choices[1].reason == "number 1 by ImageNet top-1"
+    assert choices[0].reason.startswith("number 3 by ImageNet top-1, 4 by linear probe, 4 by k-NN: two trials")
+
+
+def test_what_is_pinned_is_kept_and_paid_for() -> None:
+    pinned = [replace(each, pinned=each.backbone == "middle") for each in CANDIDATES]
+    assert included(shortlist(pinned, search_seconds=40, at_least=1)) == ["prior", "middle"]
+    kept = shortlist(pinned, search_seconds=0, at_least=1)
+    assert included(kept) == ["middle"]
+    assert kept[1].reason == "pinned in the search space"
+    dear = [replace(each, pinned=True, trial_seconds=1e6) for each in CANDIDATES]
+    assert len(included(shortlist(dear, search_seconds=1))) == 4
 
 
 def test_everything_that_fits_is_kept() -> None:

@@ -163,7 +163,7 @@ def test_the_plan_in_words_names_everything() -> None:
     assert "Plan: 150 images in 2 classes (100 train, 20 validation, 30 test)" in lines
     for name in FOUR:
         assert name in lines
-    assert "left out: two trials of about" in lines
+    assert "left out: number 4 by search space order" in lines
     assert "Budget: 2:10 min = 0:10 min until here" in lines
     assert "Chosen: device cpu (none other)" in lines
 
