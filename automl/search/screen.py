@@ -18,7 +18,7 @@ from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
 from automl.training import choose_device, choose_precision
 
-__all__ = ["screen_backbone"]
+__all__ = ["groups_of", "screen_backbone"]
 
 CPU_BATCH = 8  # there, the time per image hardly depends on the batch
 
@@ -50,7 +50,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     embedding = embedding_of(spec, folder, dataset, model, array, rows, device=device, precision=precision)
     embed_seconds = time.perf_counter() - embedding_started
     targets = dataset.table["target"].to_numpy(np.int64)
-    groups = _groups(dataset, rows)
+    groups = groups_of(dataset, rows)
     knn, linear = (probe_of(probe(embedding, targets[rows], groups)) for probe in (knn_probe, linear_probe))
     cost = measure_cost(
         model,
@@ -84,7 +84,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     )
 
 
-def _groups(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+def groups_of(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
     """Numbers of the manifest's groups of `rows`, an image without one being its own; None where there are none."""
     named = dataset.table["group"].to_numpy()[rows]
     if not (named != "").any():

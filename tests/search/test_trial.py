@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from automl.backbones import build, find, head_of
-from automl.data import open_cache
+from automl.data import Dataset, open_cache
 from automl.errors import DataError
 from automl.paths import StudyFolder
 from automl.search import trial
-from automl.search.screen import screen_backbone
+from automl.search.screen import groups_of, screen_backbone
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
 from automl.training import Outcome, measure
@@ -228,6 +229,10 @@ def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
     assert (found.backbone, found.resolution) == (RESNET, 32)
     assert 0 <= found.knn_accuracy <= 1
     assert found.linear_accuracy > 0.8  # three colours are separable even in random features
+    for accuracy, interval in ((found.knn_accuracy, found.knn_ci95), (found.linear_accuracy, found.linear_ci95)):
+        assert interval is not None
+        assert interval[0] <= accuracy <= interval[1]
+    assert (found.pretrained, found.prior) == (False, None)  # a published figure is of weights that this one has not
     cost = found.cost
     assert min(cost.forward_seconds, cost.latency_ms, cost.peak_memory_mb, *cost.step_seconds.values()) > 0
     outcome, _ = run(study, spec_of())
@@ -237,6 +242,16 @@ def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
     assert min(found.latencies.values()) > 0
     assert {choice["name"] for choice in found.choices} >= {"device", "precision"}
     assert all(choice["value"] and choice["reason"] for choice in found.choices)
+
+
+def test_probes_keep_the_groups_of_the_manifest_together() -> None:
+    table = pd.DataFrame({"group": ["b", "", "b", "a"]})
+    audit: Any = None
+    found = groups_of(Dataset(table, ("x", "y"), audit), np.arange(4))
+    assert found is not None
+    assert found[0] == found[2]
+    assert len(set(found)) == 3
+    assert groups_of(Dataset(table, ("x", "y"), audit), np.array([1])) is None  # no group among these images
 
 
 def test_a_backbone_without_pixels_is_an_error_that_says_so(study: StudyFolder) -> None:
