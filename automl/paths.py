@@ -4,7 +4,7 @@ runs/<study>/
   study.db  resolved.yaml  manifest.parquet  audit.json  screening.json  plan.json
   driver.lock  driver.json  search.log
   pixels/  embeddings/
-  trials/0007/{spec.json, metrics.jsonl, last.safetensors, val_logits.npz, log.txt}
+  trials/0007/{spec.json, metrics.jsonl, last.safetensors, weights.safetensors, val_logits.npz, log.txt}
   refit/{spec.json, metrics.jsonl, last.safetensors, log.txt}
   model/
 reports/<study>/{index.html, leaderboard.json, leaderboard.schema.json, leaderboard.csv, leaderboard.md}
@@ -39,6 +39,10 @@ class TrialFolder:
     @property
     def checkpoint(self) -> Path:
         return self.root / "last.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights.safetensors"
 
     @property
     def validation_logits(self) -> Path:
@@ -113,6 +117,10 @@ class StudyFolder:
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.root / "trials" / f"{number:04d}")
+
+    def all_weights(self) -> list[Path]:
+        """Return the weights that are kept of trials."""
+        return sorted(self.root.glob("trials/*/weights.safetensors"))
 
     def report(self, reports: Path) -> Path:
         """Folder of the leaderboard report below `reports`."""

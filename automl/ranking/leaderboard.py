@@ -193,7 +193,8 @@ def build(folder: StudyFolder, *, study: optuna.Study) -> Leaderboard:
         notes.append(f"No interval, no comparison: trials without readable predictions: {_list(missing)}.")
     if stale:
         notes.append(f"No interval: the predictions kept are not those of the score, trials {_list(stale)}.")
-    refit = load_json(folder.model / "metrics.json")
+    package = load_json(folder.model / "metrics.json")
+    refit = package if package is not None and "test" in package else None  # else of a search that has not ended
     return Leaderboard(
         study=folder.name,
         metric=metric,
