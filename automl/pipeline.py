@@ -9,6 +9,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ from automl.ranking.leaderboard import best_trial
 from automl.reporting import write_report
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.dataset_features import dataset_features
+from automl.search.earlier import find_studies
 from automl.search.plan import Plan, cost_model, default_trials, make_plan
 from automl.search.runner import run_search
 from automl.search.searcher import Driver
@@ -34,6 +37,7 @@ from automl.search.storage import (
     storage_url,
 )
 from automl.search.study import StudyRecord
+from automl.search.warm_start import WarmStart, learn
 from automl.space import make_space
 from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
 
@@ -76,6 +80,7 @@ def search(
         )
     if folder.database.exists() and not folder.manifest.exists():
         raise UsageError(f"{folder.database} is not of a search in this folder; choose another --out")
+    earlier = find_studies(config.search.warm_start, folder)
     config = with_full_names(config)
     weights = locate_weights(config, weights_dir)
     check_storage(config.search.storage)
@@ -105,6 +110,12 @@ def search(
                     {"name": "class weights", "value": "balanced" if balanced else "none", "reason": balance_reason},
                 ],
             )  # fmt: skip
+            features = dataset_features(dataset.audit, made.to_dict())
+            taught = WarmStart()
+            if earlier:
+                kept = make_space(made.backbones, config.params)
+                taught = learn(earlier, features, kept, metric=config.search.metric, weights=weights)
+                made = replace(made, warm_start=taught.to_dict())
             write_atomic(folder.plan, made.to_json())
             show_plan(made, dataset)
             if plan_only:
@@ -112,6 +123,9 @@ def search(
             made.check_budget()
             study = _create(config, folder, dataset)
             study.set_user_attr("weights", weights)
+            study.set_user_attr("dataset_features", features.to_dict())
+            if earlier:
+                study.set_user_attr("warm_start", taught.to_dict())
             study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
             write_atomic(folder.resolved, dump_config(config))  # last: its presence says that there is a study
             driver = run_trials(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
@@ -187,6 +201,7 @@ def run_trials(
         space=space,
         weights=weights,
         defaults=default_trials(made.backbones, space),
+        taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
         costs=cost_model(made.screened, dataset),
         latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
         budget=budget,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomi
 from automl.pipeline import SCREENING_SHARE, finish, resolved, run_trials, train_counts
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.dataset_features import dataset_features
 from automl.search.plan import Plan, load_plan, make_plan
 from automl.search.spec import wants_balance
 from automl.search.storage import driver_lock, extend_choices, load_study, storage_kept, storage_url
@@ -98,6 +100,7 @@ def resume(
                 write_atomic(folder.plan, made.to_json())
                 study = load_study(folder, storage=config.search.storage)
                 study.set_user_attr("weights", weights)
+                study.set_user_attr("dataset_features", dataset_features(dataset.audit, made.to_dict()).to_dict())
             write_atomic(folder.resolved, dump_config(config))
             study.set_user_attr("budget_seconds", config.search.budget)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
@@ -123,10 +126,11 @@ def _widened(
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
     if added:
         screened += screen(new, folder, space, weights, share, progress, seconds=SCREENING_SHARE * budget.seconds)
-    return make_plan(
+    again = make_plan(
         config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
         choices=made.choices, keep=made.backbones,
     )  # fmt: skip
+    return replace(again, warm_start=made.warm_start)
 
 
 def _is_there(weights: str) -> bool:

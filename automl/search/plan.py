@@ -44,6 +44,7 @@ class Plan:
     warnings: list[str]
     trial_seconds: dict[str, dict[str, float]]
     epoch_seconds: dict[str, float]
+    warm_start: dict[str, Any] = field(default_factory=dict)  # of `WarmStart.to_dict`; empty without earlier studies
 
     def check_budget(self) -> None:
         """Refuse a budget that ends before the cheapest trial does.
@@ -88,6 +89,7 @@ class Plan:
             "warnings": self.warnings,
             "trial_seconds": self.trial_seconds,
             "epoch_seconds": self.epoch_seconds,
+            **({"warm_start": self.warm_start} if self.warm_start else {}),
         }
 
 
@@ -230,4 +232,5 @@ def load_plan(path: Path) -> Plan:
         warnings=value["warnings"],
         trial_seconds=value["trial_seconds"],
         epoch_seconds=value["epoch_seconds"],
+        warm_start=value.get("warm_start", {}),
     )  # fmt: skip
