@@ -1,8 +1,8 @@
 """What a search tries next, and when it has tried enough.
 
 Interrupted trials first, then paused ones whose turn it is, then the sound defaults (the heads alone, then what earlier
-studies taught, then the others), then what the sampler proposes. In the last minutes, when a proposal no longer fits, its
-head alone on cached features.
+studies taught, then the others), then what the sampler proposes. In the last minutes, when a proposal no longer fits,
+its head alone on cached features.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from automl.errors import AutoMLError, StorageError, UsageError
 from automl.paths import StudyFolder
 from automl.search.dataset_features import DatasetFeatures, dataset_features
 from automl.search.snapshot import snapshot
-from automl.search.storage import load_study
+from automl.search.storage import driver_of, load_study
 
 __all__ = ["EarlierStudy", "find_studies", "good_trials", "read_study"]
 
@@ -110,16 +110,18 @@ def _is_study(path: Path) -> bool:
 
 
 def _opened(folder: StudyFolder, storage: str | None) -> optuna.Study:
-    """Open a study so that not even its database can be written.
+    """Open a study so that its database cannot be written.
 
-    A SQLite file in WAL mode that nobody has open has no ``-wal`` beside it; a reader would create that, and leave it
-    behind, unless it is told that the file does not change (https://www.sqlite.org/wal.html#readonly).
+    A SQLite file in WAL mode that nobody has open has no ``-wal`` beside it, or an empty one; a reader would create
+    that, and leave it behind, unless it is told that the file does not change
+    (https://www.sqlite.org/wal.html#read_only_databases).
     """
     if storage is not None:
         return load_study(folder, storage=storage)
     if not folder.database.exists():
         raise UsageError(f"its {folder.database.name} is missing")
-    at_rest = not folder.database.with_name(f"{folder.database.name}-wal").exists()
+    wal = folder.database.with_name(f"{folder.database.name}-wal")
+    at_rest = driver_of(folder) is None and not (wal.exists() and wal.stat().st_size)
     query = {"uri": "true", "mode": "ro", **({"immutable": "1"} if at_rest else {})}
     url = URL.create("sqlite", database=f"file:{quote(str(folder.database.resolve()))}", query=query)
     opened = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)

@@ -11,6 +11,8 @@ from automl.search.warm_start import Taken, WarmStart
 
 __all__ = ["in_words", "plan_lines", "warm_start_lines"]
 
+LEFT_OUT = 3  # lines of configurations of one earlier study that are not tried
+
 
 def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     """Return the lines that `automl plan` and the head of every search print."""
@@ -48,7 +50,10 @@ def warm_start_lines(found: WarmStart) -> list[str]:
         what = f"{each.taken} tried early" if each.taken else f"not used: {each.why}"
         lines.append(f"Warm start: {each.study}{apart}: {what}")
         lines += [f"  {_taken(one)}" for one in found.taken if one.study == each.study]
-        lines += [f"  trial {one.trial} not: {one.why}" for one in found.left_out if one.study == each.study]
+        left_out = [one for one in found.left_out if one.study == each.study]
+        lines += [f"  trial {one.trial} not: {one.why}" for one in left_out[:LEFT_OUT]]
+        if len(left_out) > LEFT_OUT:
+            lines.append(f"  {len(left_out) - LEFT_OUT} more not; all are in plan.json")
     return lines
 
 

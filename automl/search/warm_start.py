@@ -128,7 +128,7 @@ def learn(
     taken: list[Taken] = []
     left_out: list[LeftOut] = []
     considered: list[Considered] = []
-    for distance, apart, folder, study in sorted(readable, key=lambda each: each[0]):
+    for distance, apart, folder, study in sorted(readable, key=_nearest_first):
         name, room = str(folder.root), min(PER_STUDY, IN_ALL - len(taken))
         if room:
             found, others = _choose(name, study, space, weights, [each.params for each in taken], room)
@@ -141,6 +141,13 @@ def learn(
     for each in unusable:
         logger.warning("warm start: %s is not used: %s", each.study, each.why)
     return WarmStart(tuple(taken), tuple(considered + unusable), tuple(left_out))
+
+
+def _nearest_first(readable: tuple[float, dict[str, float], StudyFolder, EarlierStudy]) -> tuple[float, float]:
+    """Of equally near ones (to a hundredth, the noise of the probes) the one that found more."""
+    distance, _, _, study = readable
+    best = float(study.good[0].value or 0.0)
+    return round(distance, 2), -best if study.maximize else best
 
 
 def _choose(
