@@ -47,9 +47,11 @@ class Prior:
         self._good = [dict(each) for each in good]
 
     def __call__(self, params: Mapping[str, Any]) -> float:
-        """Return the density of `params` as a multiple of the uniform one's: above 1 where much is expected."""
+        """Return the density of `params` as a multiple of the uniform one's: above 1 where much is expected. Of what
+        they lack, every value counts alike."""
+        known = {name: each for name, each in self._distributions.items() if name in params}
         kernels = [
-            math.prod(_kernel(each, centre[name], params[name]) for name, each in self._distributions.items())
+            math.prod(_kernel(each, centre[name], params[name]) for name, each in known.items())
             for centre in self._good
         ]
         return (math.fsum(kernels) + 1.0) / (len(kernels) + 1)

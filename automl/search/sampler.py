@@ -12,20 +12,23 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["BETA", "CheapestOf", "Weighed", "make_sampler"]
+__all__ = ["BETA", "CheapestOf", "WeighedTpe", "make_sampler"]
 
 CANDIDATES = 2
 CHEAPER = 0.8  # so that the noise of measured costs hardly changes what a seed gives
-BETA = 10.0  # trials after which the density counts as much as the sampler
-DRAWN = 8  # proposals, of which one is taken by its weight
-FADED = 0.05  # exponent below which proposals are no longer weighed
+BETA = 10.0  # own trials after which the density counts once
 
 
-class _Around(BaseSampler):
-    """Leaves to another sampler what it does not do itself."""
+class CheapestOf(BaseSampler):
+    """Proposes the cheapest of some candidates of another sampler, where that samples all parameters jointly.
 
-    def __init__(self, sampler: BaseSampler) -> None:
-        self._sampler = sampler
+    Args:
+        sampler: Gives the candidates; each is drawn as if it were the only one.
+        cost: Predicted seconds of parameters.
+    """
+
+    def __init__(self, sampler: BaseSampler, candidates: int, cost: Callable[[Mapping[str, Any]], float]) -> None:
+        self._sampler, self._candidates, self._cost = sampler, candidates, cost
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._sampler.infer_relative_search_space(study, trial)
@@ -33,7 +36,12 @@ class _Around(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, search_space)
+        chosen = self._sampler.sample_relative(study, trial, search_space)
+        for _ in range(self._candidates - 1 if chosen else 0):
+            other = self._sampler.sample_relative(study, trial, search_space)
+            if self._cost(other) < CHEAPER * self._cost(chosen):
+                chosen = other
+        return chosen
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -50,59 +58,36 @@ class _Around(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-class CheapestOf(_Around):
-    """Proposes the cheapest of some candidates of another sampler, where that samples all parameters jointly.
+class WeighedTpe(TPESampler):
+    """TPE whose acquisition function is multiplied with a density to the power of β/n, after n trials with a score: the
+    weight of piBO (Hvarfner et al., ICLR 2022), which fades as own trials come in.
+
+    Candidates are drawn as TPE draws them. (To choose among its proposals instead, by the same weight, changed next to
+    nothing: they hardly differ, each being the best of 24 candidates.)
 
     Args:
-        sampler: Gives the candidates; each is drawn as if it were the only one.
-        cost: Predicted seconds of parameters.
-    """
-
-    def __init__(self, sampler: BaseSampler, candidates: int, cost: Callable[[Mapping[str, Any]], float]) -> None:
-        super().__init__(sampler)
-        self._candidates, self._cost = candidates, cost
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        chosen = self._sampler.sample_relative(study, trial, search_space)
-        for _ in range(self._candidates - 1 if chosen else 0):
-            other = self._sampler.sample_relative(study, trial, search_space)
-            if self._cost(other) < CHEAPER * self._cost(chosen):
-                chosen = other
-        return chosen
-
-
-class Weighed(_Around):
-    """Weighs the proposals of another sampler by a density to the power of β/n, after n trials with a score.
-
-    The weight is that of piBO (Hvarfner et al., ICLR 2022), which multiplies an acquisition function with it. Here it
-    multiplies the density that the other sampler draws from: of several draws one is taken with a probability in
-    proportion to its weight (sampling-importance resampling; Smith and Gelfand, The American Statistician 46, 1992).
-
-    Args:
-        sampler: Gives the draws, where it samples all parameters jointly; else nothing is weighed.
         density: Of parameters; above zero everywhere.
+        options: Of `TPESampler`.
     """
 
-    def __init__(
-        self, sampler: BaseSampler, density: Callable[[Mapping[str, Any]], float], beta: float, seed: int
-    ) -> None:
-        super().__init__(sampler)
-        self._density, self._beta, self._rng = density, beta, np.random.default_rng(seed)
+    def __init__(self, density: Callable[[Mapping[str, Any]], float], beta: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._density, self._beta, self._power = density, beta, 0.0
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        first = self._sampler.sample_relative(study, trial, search_space)
         scored = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        power = self._beta / max(1, len(scored))
-        if not first or power < FADED:
-            return first
-        drawn = [first, *(self._sampler.sample_relative(study, trial, search_space) for _ in range(DRAWN - 1))]
-        logarithms = power * np.log([self._density(each) for each in drawn])
-        weights = np.exp(logarithms - logarithms.max())
-        return drawn[int(self._rng.choice(len(drawn), p=weights / weights.sum()))]
+        self._power = self._beta / max(1, len(scored))
+        return super().sample_relative(study, trial, search_space)
+
+    def _compute_acquisition_func(self, samples: Any, mpe_below: Any, mpe_above: Any) -> Any:
+        found = super()._compute_acquisition_func(samples, mpe_below, mpe_above)  # log l(x) - log g(x)
+        spaces = mpe_below._search_space
+        points = [
+            {name: spaces[name].to_external_repr(samples[name][each]) for name in samples} for each in range(len(found))
+        ]
+        return found + self._power * np.log([self._density(each) for each in points])
 
 
 def make_sampler(
@@ -115,7 +100,6 @@ def make_sampler(
 ) -> BaseSampler:
     """TPE over all parameters jointly, after five trials; concurrent trials count as poor until they end. With
     `density`, weighed by it while trials are few. With `cost`, the cheapest of so many candidates."""
-    sampler: BaseSampler = TPESampler(seed=seed, n_startup_trials=5, multivariate=True, constant_liar=True)
-    if density is not None:
-        sampler = Weighed(sampler, density, beta, seed)
+    options: dict[str, Any] = {"seed": seed, "n_startup_trials": 5, "multivariate": True, "constant_liar": True}
+    sampler = TPESampler(**options) if density is None else WeighedTpe(density, beta, **options)
     return sampler if cost is None else CheapestOf(sampler, candidates, cost)

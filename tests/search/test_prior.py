@@ -27,6 +27,7 @@ def test_it_is_high_where_something_was_good_and_nowhere_zero() -> None:
         assert prior(each) > 10
         assert prior({**each, "rate": 1e-1}) < prior(each) / 10
         assert prior({**each, "size": "huge"}) < prior(each) / 5
+    assert prior({"size": "small"}) == pytest.approx((1 + 2.6 + 0.2) / 3)  # of three choices: 0.2 + 0.8 * 3, and 0.2
     assert prior({"size": "huge", "rate": 1e-1, "batch": 64}) == pytest.approx(1 / 3, abs=1e-3)
 
 
