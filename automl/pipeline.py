@@ -37,7 +37,8 @@ from automl.search.storage import (
     storage_url,
 )
 from automl.search.study import StudyRecord
-from automl.search.warm_start import WarmStart, learn
+from automl.search.taken import WarmStart
+from automl.search.warm_start import learn
 from automl.space import make_space
 from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
 

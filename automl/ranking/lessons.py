@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
 from automl.ranking import words
-from automl.ranking.leaderboard import Leaderboard
-from automl.search.warm_start import Considered, LeftOut, WarmStart
+from automl.search.taken import Considered, LeftOut, WarmStart
+
+if TYPE_CHECKING:
+    from automl.ranking.leaderboard import Leaderboard
 
 __all__ = ["Lesson", "Lessons", "lesson_lines", "lessons"]
 

@@ -18,7 +18,7 @@ from automl.search.budget import CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping
 from automl.search.study import StudyRecord, counts, planned_params
-from automl.search.warm_start import Taken
+from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Agenda"]

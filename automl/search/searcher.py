@@ -26,7 +26,7 @@ from automl.search.sampler import make_sampler
 from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
 from automl.search.study import Reason, StudyRecord
-from automl.search.warm_start import Taken
+from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Driver"]

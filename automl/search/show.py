@@ -7,7 +7,7 @@ from typing import Any
 
 from automl.data import Dataset
 from automl.search.plan import Plan
-from automl.search.warm_start import Taken, WarmStart
+from automl.search.taken import Taken, WarmStart
 
 __all__ = ["in_words", "plan_lines", "warm_start_lines"]
 

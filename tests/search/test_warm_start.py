@@ -11,7 +11,8 @@ import pytest
 from automl.paths import StudyFolder
 from automl.search.show import warm_start_lines
 from automl.search.study import StudyRecord
-from automl.search.warm_start import IN_ALL, PER_STUDY, Taken, WarmStart, learn
+from automl.search.taken import Taken, WarmStart
+from automl.search.warm_start import IN_ALL, PER_STUDY, learn
 from automl.space import Space, make_space
 from tests.earlier import FEATURES, POINT, write_earlier
 from tests.small import EFFICIENTNET, RESNET, VIT, epoch, make_driver, new_record, small_config
