@@ -67,18 +67,23 @@ class Searched:
         return next((seconds for seconds, value in self.incumbents() if value >= accuracy), math.inf)
 
 
-def search(work: Path, name: str, data: Path, seed: int, budget: str, earlier: Path | None = None) -> Searched:
+def search(
+    work: Path, name: str, data: Path, seed: int, space: Path, budget: str, earlier: Path | None = None
+) -> Searched:
     """Search `data`, unless that was done."""
     folder, note = StudyFolder(work / "runs" / name), work / f"{name}.json"
     if not note.exists():
         shutil.rmtree(folder.root, ignore_errors=True)
         command = [sys.executable, "-c", "from automl.cli import main; main()", "search", str(data)]
-        command += ["--space", str(SPACE), "--budget", budget, "--seed", str(seed), "--out", str(folder.root)]
+        command += ["--space", str(space), "--budget", budget, "--seed", str(seed), "--out", str(folder.root)]
         command += ["--reports", str(work / "reports")] + (["--warm-start", str(earlier)] if earlier else [])
         started, before = time.time(), psutil.cpu_times()
         clock = time.monotonic()
         with open(work / f"{name}.log", "w") as log:
-            own = _cpu_seconds(subprocess.Popen(command, stdout=log, stderr=log))
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            own = _cpu_seconds(process)
+        if process.returncode:
+            raise SystemExit(f"the search {name} ended with {process.returncode}; see {work / name}.log")
         spent, after = time.monotonic() - clock, psutil.cpu_times()
         busy = sum(getattr(after, each) - getattr(before, each) for each in ("user", "system", "nice"))
         others = max(0.0, busy - own) / (spent * (os.cpu_count() or 1))
@@ -88,11 +93,7 @@ def search(work: Path, name: str, data: Path, seed: int, budget: str, earlier: P
 
 
 def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    """Wait for `process` and return the processor seconds of it and all its children.
-
-    Raises:
-        CalledProcessError: It failed.
-    """
+    """Wait for `process` and return the processor seconds of it and all its children."""
     used: dict[int, float] = {}
     parent = psutil.Process(process.pid)
     while process.poll() is None:
@@ -101,8 +102,6 @@ def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
                 times = each.cpu_times()
                 used[each.pid] = times.user + times.system
         time.sleep(0.5)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
     return sum(used.values())
 
 
@@ -113,7 +112,7 @@ def _family(parent: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def compare(work: Path, seed: int, images: int, budget: str) -> dict[str, object]:
+def compare(work: Path, seed: int, images: int, space: Path, budget: str) -> dict[str, object]:
     """Run the three searches of a seed. Returns the row of the table."""
     data = {}
     for number, part in enumerate("AB"):
@@ -121,9 +120,9 @@ def compare(work: Path, seed: int, images: int, budget: str) -> dict[str, object
         if not (folder / "manifest.csv").exists():
             fashion_mnist.write(folder, images, seed=seed, skip=number * images)
         data[part] = folder / "images"
-    first = search(work, f"a-{seed}", data["A"], seed, budget)
-    cold = search(work, f"b-cold-{seed}", data["B"], seed, budget)
-    warm = search(work, f"b-warm-{seed}", data["B"], seed, budget, work / "runs" / f"a-{seed}")
+    first = search(work, f"a-{seed}", data["A"], seed, space, budget)
+    cold = search(work, f"b-cold-{seed}", data["B"], seed, space, budget)
+    warm = search(work, f"b-warm-{seed}", data["B"], seed, space, budget, work / "runs" / f"a-{seed}")
     target = cold.incumbents()[-1][1]
     taken = warm.study.user_attrs["warm_start"]
     return {
@@ -164,12 +163,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=800, help="of each of A and B")
+    parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--budget", default="6m")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in given.seeds:
-        rows.append(compare(given.work, seed, given.images, given.budget))
+        rows.append(compare(given.work, seed, given.images, given.space, given.budget))
         print(json.dumps(rows[-1]), flush=True)
         publish(rows, given.results)
 
