@@ -128,7 +128,8 @@ def compare(work: Path, seed: int, images: int, space: Path, budget: str) -> dic
     return {
         "seed": seed, "images": images, "budget": budget,
         "distance": taken["studies"][0]["distance"], "taken": len(taken["taken"]),
-        "accuracy_a": first.incumbents()[-1][1], "accuracy_cold": target, "accuracy_warm": warm.incumbents()[-1][1],
+        "accuracy_a": round(first.incumbents()[-1][1], 4), "accuracy_cold": round(target, 4),
+        "accuracy_warm": round(warm.incumbents()[-1][1], 4),
         "cold_seconds": round(cold.reaches(target), 1), "warm_seconds": round(warm.reaches(target), 1),
         "ratio": round(warm.reaches(target) / cold.reaches(target), 3),
         "first_trial_cold": round(cold.incumbents()[0][0], 1), "first_trial_warm": round(warm.incumbents()[0][0], 1),
