@@ -54,6 +54,12 @@ RAY = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster to u
 STORAGE = Annotated[
     str | None, typer.Option("--storage", help="RDB URL of the study; default: SQLite in the study folder")
 ]
+WARM_START = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--warm-start", metavar="RUN", help="earlier study, or a folder of them, to learn from; may be given repeatedly"
+    ),
+]
 MAX_LATENCY = Annotated[
     float | None, typer.Option("--max-latency-ms", min=0, help="only trials whose model takes no longer for one image")
 ]
@@ -88,23 +94,25 @@ class ExportFormat(StrEnum):
 def search(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
     seed: SEED = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None,
-    storage: STORAGE = None, as_json: JSON = False,
+    storage: STORAGE = None, warm_start: WARM_START = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Audit the data, screen the backbones, plan, search, refit the best, and report."""
     _search(
-        data, space, budget, trials, out, seed, reports, weights_dir, ray_address, storage, as_json, plan_only=False
-    )
+        data, space, budget, trials, out, seed, reports, weights_dir, ray_address, storage, as_json, warm_start,
+        plan_only=False,
+    )  # fmt: skip
 
 
 @app.command()
 def plan(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
-    seed: SEED = None, weights_dir: WEIGHTS = None, ray_address: RAY = None,
+    seed: SEED = None, weights_dir: WEIGHTS = None, ray_address: RAY = None, warm_start: WARM_START = None,
 ) -> None:  # fmt: skip
     """Audit, screen and plan, without the search."""
     _search(
-        data, space, budget, trials, out, seed, Path("reports"), weights_dir, ray_address, None, False, plan_only=True
-    )
+        data, space, budget, trials, out, seed, Path("reports"), weights_dir, ray_address, None, False, warm_start,
+        plan_only=True,
+    )  # fmt: skip
 
 
 @app.command()
@@ -322,14 +330,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _search(
     data: Path, space: str, budget: str | None, trials: int | None, out: Path | None, seed: int | None, reports: Path,
-    weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool, *, plan_only: bool,
+    weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool,
+    warm_start: list[Path] | None = None, *, plan_only: bool,
 ) -> None:  # fmt: skip
     from automl import pipeline
     from automl.paths import StudyFolder
 
     if not data.exists():
         raise DataError(f"no such file or folder: {data}")
-    config = _config(space, data, budget, trials, seed, storage)
+    config = _config(space, data, budget, trials, seed, storage, warm_start)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     if out is not None and not str(out).strip(" ."):
         raise UsageError("--out: a folder of its own is needed, such as runs/NAME")
@@ -350,8 +359,9 @@ def _search(
 
 
 def _config(
-    space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None
-) -> SearchConfig:
+    space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None,
+    warm_start: list[Path] | None,
+) -> SearchConfig:  # fmt: skip
     from automl.config import RunConfig, find_space, load_config, parse_duration
 
     config = load_config(find_space(space))
@@ -364,6 +374,8 @@ def _config(
     changes |= {
         key: value for key, value in (("trials", trials), ("seed", seed), ("storage", storage)) if value is not None
     }
+    if warm_start:
+        changes["warm_start"] = [each.absolute() for each in warm_start]
     search = RunConfig.model_validate({**config.search.model_dump(), **changes})
     return config.model_copy(update={"search": search, "dataset": str(data.resolve())})
 

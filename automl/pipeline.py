@@ -9,7 +9,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,8 @@ from automl.handing_over import add_stage, finish
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.search.budget import Budget, CostModel
 from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.dataset_features import dataset_features
+from automl.search.earlier import find_studies
 from automl.search.plan import Plan, Screened, cost_model, default_trials, make_plan
 from automl.search.runner import run_one, run_search
 from automl.search.searcher import Driver
@@ -35,6 +37,8 @@ from automl.search.storage import (
     storage_url,
 )
 from automl.search.study import StudyRecord
+from automl.search.taken import WarmStart
+from automl.search.warm_start import learn
 from automl.space import make_space
 from automl.stages import Progress, audit, check_screened, decode_once, locate_weights, screen, with_full_names
 
@@ -91,6 +95,7 @@ def search(
         )
     if folder.database.exists() and not folder.manifest.exists():
         raise UsageError(f"{folder.database} is not of a search in this folder; choose another --out")
+    earlier = find_studies(config.search.warm_start, folder)
     config = with_full_names(config)
     weights = locate_weights(config, weights_dir)
     check_storage(config.search.storage)
@@ -119,6 +124,13 @@ def search(
             screened += _look(job, rest, progress, since=audit_seconds)
             check_screened(screened)
             made = _plan(job, screened, choices, keep=[screened[0].backbone] if study is not None else [])
+            if earlier:
+                features, kept = (
+                    dataset_features(dataset.audit, made.to_dict()),
+                    make_space(made.backbones, config.params),
+                )
+                taught = learn(earlier, features, kept, metric=config.search.metric, weights=weights)
+                made = replace(made, warm_start=taught.to_dict())
             show_plan(made, dataset)
             if plan_only:
                 write_atomic(folder.plan, made.to_json())
@@ -192,6 +204,7 @@ def _begin(job: Job, made: Plan) -> optuna.Study:
     """
     made.check_budget()
     study = _create(job)
+    _describe(study, job, made)
     write_atomic(job.folder.plan, made.to_json())
     write_atomic(job.folder.resolved, dump_config(job.config))  # last: its presence says that there is a study
     return study
@@ -213,7 +226,6 @@ def _create(job: Job) -> optuna.Study:
         "budget_seconds": config.search.budget,
         "command": shlex.join(["automl", *sys.argv[1:]]),
         "version": __version__,
-        "weights": dict(job.weights),
     }
     for key, value in attrs.items():
         study.set_user_attr(key, value)
@@ -225,10 +237,18 @@ def widen(study: optuna.Study, job: Job, made: Plan) -> optuna.Study:
 
     Killed in between, it is done again when the study is resumed.
     """
-    study.set_user_attr("weights", dict(job.weights))
+    _describe(study, job, made)
     write_atomic(job.folder.plan, made.to_json())
     extend_choices(study, make_space(made.backbones, job.config.params))
     return load_study(job.folder, storage=job.config.search.storage)
+
+
+def _describe(study: optuna.Study, job: Job, made: Plan) -> None:
+    """Keep in the study what it needs of its data, its plan, and the places of its weights."""
+    study.set_user_attr("weights", dict(job.weights))
+    study.set_user_attr("dataset_features", dataset_features(job.dataset.audit, made.to_dict()).to_dict())
+    if made.warm_start:
+        study.set_user_attr("warm_start", made.warm_start)
 
 
 def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
@@ -259,6 +279,7 @@ def _driver(
         space=make_space(made.backbones, job.config.params),
         weights=job.weights,
         defaults=defaults,
+        taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
         costs=cost_model(made.screened, job.dataset),
         latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
         budget=job.budget,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,11 @@ def _widened(job: Job, made: Plan, progress: Progress) -> Plan:
     if added and not made.unfinished:
         check_screened(new)
     space = make_space([each.name for each in config.backbones], config.params)
-    return make_plan(
+    again = make_plan(
         config, job.dataset, space, [*screened, *new], seconds_left=budget.left(), seconds_spent=budget.spent(),
         choices=[each for each in made.choices if each["name"] != "hand over"], keep=made.backbones,
     )  # fmt: skip
+    return replace(again, warm_start=made.warm_start)
 
 
 def _is_there(weights: str) -> bool:

@@ -1,8 +1,8 @@
 """What a search tries next, and when it has tried enough.
 
 Interrupted trials first, then those that an earlier budget cut short, then paused ones whose turn it is, then the sound
-defaults, then what the sampler proposes. In the last minutes, when a proposal no longer fits, its head alone on cached
-features.
+defaults (the heads alone, then what earlier studies taught, then the others), then what the sampler proposes. In the
+last minutes, when a proposal no longer fits, its head alone on cached features.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from automl.search.budget import CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping
 from automl.search.study import StudyRecord, counts, planned_params
+from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Agenda"]
@@ -31,6 +32,8 @@ class Agenda:
     Args:
         defaults: Parameters tried before anything is sampled, in order. Those that do not fit into the time left are
             asked again later: trials teach what trials cost.
+        taken: What is tried of earlier studies, in order; it goes between the defaults that train a head on cached
+            features, which take seconds, and the others.
     """
 
     def __init__(
@@ -41,9 +44,15 @@ class Agenda:
         stopping: EarlyStopping,
         clock: Clock,
         defaults: Sequence[Mapping[str, Any]],
+        taken: Sequence[Taken] = (),
     ) -> None:
         tried = [planned_params(each) for each in record.trials()]
-        self.defaults = [dict(each) for each in defaults if each not in tried]
+        self._taken = [(space.nearest(each.params), each.attrs) for each in taken]
+        heads = [each for each in defaults if CostModel.is_head_only(space.params(each))]
+        self.defaults: list[dict[str, Any]] = []  # and what is taken
+        for each in [*heads, *(params for params, _ in self._taken), *defaults]:
+            if each not in tried and each not in self.defaults:
+                self.defaults.append(dict(each))
         self._record, self._config, self._space = record, config, space
         self._stopping, self._clock, self._skipped = stopping, clock, 0
 
@@ -56,7 +65,8 @@ class Agenda:
             self._stopping.resume(paused)
         elif default is not None:
             self.defaults.remove(default)
-            self._record.enqueue(default, origin="default")
+            attrs = next((attrs for params, attrs in self._taken if params == default), {"origin": "default"})
+            self._record.enqueue(default, **attrs)
 
     def accepts(self, trial: optuna.Trial) -> bool:
         """Whether `trial` fits into the time left; else tell it as skipped. One that waited is set aside until the

@@ -46,6 +46,7 @@ class Plan:
     trial_seconds: dict[str, dict[str, float]]
     epoch_seconds: dict[str, float]
     unfinished: bool = False
+    warm_start: dict[str, Any] = field(default_factory=dict)  # of `WarmStart.to_dict`; empty without earlier studies
 
     def check_budget(self) -> None:
         """Refuse a budget that ends before the cheapest trial does.
@@ -91,6 +92,7 @@ class Plan:
             "trial_seconds": self.trial_seconds,
             "epoch_seconds": self.epoch_seconds,
             "unfinished": self.unfinished,
+            **({"warm_start": self.warm_start} if self.warm_start else {}),
         }
 
 
@@ -251,4 +253,5 @@ def load_plan(path: Path) -> Plan:
         trial_seconds=value["trial_seconds"],
         epoch_seconds=value["epoch_seconds"],
         unfinished=value.get("unfinished", False),
+        warm_start=value.get("warm_start", {}),
     )  # fmt: skip

@@ -21,10 +21,12 @@ from automl.search.assignment import Assignment, cause_of_death, hand_over, keep
 from automl.search.budget import Budget, CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping, root_of
+from automl.search.prior import Prior
 from automl.search.sampler import make_sampler
 from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
 from automl.search.study import Reason, StudyRecord
+from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Driver"]
@@ -49,6 +51,7 @@ class Driver:
 
     Args:
         defaults: Parameters tried before anything is sampled, in order.
+        taken: What is tried of earlier studies, and weighs the sampler's proposals.
         latency: Milliseconds of one image by backbone and resolution, as the screening measured.
         memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
         interrupted: Asked before every decision; once True nothing new starts.
@@ -64,6 +67,7 @@ class Driver:
         space: Space,
         weights: Mapping[str, str],
         defaults: Sequence[Mapping[str, Any]],
+        taken: Sequence[Taken] = (),
         costs: CostModel,
         latency: Mapping[tuple[str, int], float],
         budget: Budget,
@@ -83,11 +87,12 @@ class Driver:
             record, budget, costs, space, epochs=config.training.epochs, first_rung=config.search.grace_epochs
         )
         self._running: dict[int, _Running] = {}
-        self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults)
+        self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults, taken)
         self._failures: list[Reason] = []
         self._noted = 0.0
         seed = (config.search.seed + len(record.trials())) % 2**32  # a resumed search draws nothing twice
-        record.study.sampler = make_sampler(seed, self._seconds)
+        density = Prior(space.distributions, [space.nearest(each.params) for each in taken]) if taken else None
+        record.study.sampler = make_sampler(seed, self._seconds, density=density)
         self._take_up()
 
     def _take_up(self) -> None:
