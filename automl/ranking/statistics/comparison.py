@@ -31,7 +31,7 @@ from automl.ranking.statistics.wilson import Z95
 
 __all__ = ["Comparison", "compare_with_best", "contenders", "difference"]
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 LEAST_RESAMPLES = 400
 _PRODUCTS = 1e10  # that a comparison may cost, about a second; more trials and images leave fewer resamples
 _TAIL = 0.025
@@ -75,8 +75,9 @@ def compare_with_best(
     luck = sign * _luck(values[among], scores[among], units, seed)
     while True:
         rivals = luck.max(axis=0)
-        reach[among] = _quantile(rivals, luck)
-        stays = (gaps[among] <= reach[among] + _EQUAL) | (among == best)
+        stays = _within(rivals, luck, gaps[among] - _EQUAL) | (among == best)
+        leaving = ~stays if not stays.all() else stays
+        reach[among[leaving]] = _quantile(rivals, luck[leaving])
         if stays.all():
             break
         among, luck = among[stays], luck[stays]
@@ -95,7 +96,7 @@ def contenders(values: NDArray[Any], scores: Floats, best: int, *, larger: bool,
 
 
 def difference(
-    metric: str, best: Predictions, other: Predictions, *, seed: int | list[int] = 0, resamples: int = RESAMPLES
+    metric: str, best: Predictions, other: Predictions, *, seed: int | list[int] = 0, resamples: int = 4000
 ) -> Interval:
     """Return the 95 % interval of score(best) - score(other), both on the same resampled images: one comparison, not
     corrected for how many were or could be made (P. Koehn, EMNLP 2004, https://aclanthology.org/W04-3250).
@@ -163,14 +164,27 @@ def _changes(
         weights = np.bincount(drawn.reshape(-1), minlength=size * n_units).reshape(size, n_units) - 1
         more = weights @ sizes  # images beyond n: units may differ in size
         part = informative @ weights[:, telling].T.astype(np.float32)
-        found[:, start : start + size] = (part - np.outer(scores, more)) / n
+        if more.any():
+            part -= np.outer(scores, more).astype(np.float32)
+        found[:, start : start + size] = part / n
+    return found
+
+
+def _within(rivals: NDArray[np.float32], luck: NDArray[np.float32], gaps: Floats) -> Bools:
+    """Return whether `gaps` ``(T,)`` are at most `_quantile`, which takes longer."""
+    enough, found = len(rivals) - _kept(len(rivals)), np.empty(len(luck), dtype=bool)
+    for rows in blocks(luck):
+        found[rows] = (rivals - luck[rows] >= gaps[rows, None]).sum(axis=1) >= enough
     return found
 
 
 def _quantile(rivals: NDArray[np.float32], luck: NDArray[np.float32]) -> Floats:
     """Return by how much the luckiest trial beats each trial in all but the last 2.5 % of the resamples, ``(T,)``."""
-    kept = int(np.ceil((1 - _TAIL) * len(rivals))) - 1
-    found = np.empty(len(luck))
+    kept, found = _kept(len(rivals)), np.empty(len(luck))
     for rows in blocks(luck):
         found[rows] = np.partition(rivals - luck[rows], kept, axis=1)[:, kept]
     return found
+
+
+def _kept(resamples: int) -> int:
+    return int(np.ceil((1 - _TAIL) * resamples)) - 1

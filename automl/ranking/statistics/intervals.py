@@ -9,7 +9,7 @@
   Statistics and Methodology 3(4), 2015, https://doi.org/10.1093/jssam/smv024). The variance is that of the
   contributions, summed within groups, whose number also sets the quantile (Student's t). A variance seen in few errors
   says little: it is averaged with what equal chances of error everywhere would give (of groups, if half of them were
-  common to a group), which counts as four errors.
+  common to a group), which counts as four errors (for AUROC half a one).
 - *Log loss*: the same variance, as a symmetric interval of its logarithm.
 
 A percentile bootstrap covers less where errors or images of a class are few: it cannot draw the errors that were not
@@ -31,6 +31,7 @@ from automl.ranking.statistics.wilson import Z95, wilson_limits
 __all__ = ["Interval", "Limits", "interval", "limits", "student"]
 
 _PRIOR_ERRORS = 4.0
+_PRIOR_ERRORS_AUROC = 0.5  # an image that is out of place is a small part of an error
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def limits(metric: str, scores: Floats, values: NDArray[Any], targets: Ints, gro
     spread = scores * (1 - scores)
     known = (variances > 0) & (spread > 0)
     sizes = np.full(len(scores), even)
-    weight = errors[known]
-    sizes[known] = (weight + _PRIOR_ERRORS) / (weight * variances[known] / spread[known] + _PRIOR_ERRORS / even)
+    seen, prior = errors[known], _PRIOR_ERRORS_AUROC if metric == "auroc" else _PRIOR_ERRORS
+    sizes[known] = (seen + prior) / (seen * variances[known] / spread[known] + prior / even)
     return Limits(*wilson_limits(scores, sizes, z), sizes, z, f"Wilson, effective number of {of}")
 
 
