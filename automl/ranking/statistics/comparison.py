@@ -75,9 +75,9 @@ def compare_with_best(
     luck = sign * _luck(values[among], scores[among], units, seed)
     while True:
         rivals = luck.max(axis=0)
-        stays = _within(rivals, luck, gaps[among] - _EQUAL) | (among == best)
-        leaving = ~stays if not stays.all() else stays
-        reach[among[leaving]] = _quantile(rivals, luck[leaving])
+        stays = _within(rivals, luck, gaps[among] - _EQUAL)
+        decided = stays if stays.all() else ~stays
+        reach[among[decided]] = _quantile(rivals, luck[decided])
         if stays.all():
             break
         among, luck = among[stays], luck[stays]
