@@ -8,6 +8,7 @@ another size than noted is read again, and a cache that is torn, of another shap
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -88,10 +89,10 @@ def _read(folder: StudyFolder, number: int, metric: str) -> Scored | None:
     predictions = load_predictions(folder.trial(number))
     if predictions is None:
         return None
-    try:
-        value, values = score(metric, predictions), contributions(metric, predictions)
-    except ValueError:
+    value = score(metric, predictions)
+    if not math.isfinite(value):
         return None
+    values = contributions(metric, predictions)
     values = values if values.dtype == np.uint8 else values.astype(np.float32)
     return Scored(np.array([number]), np.array([value]), values[None], predictions.targets, predictions.rows)
 

@@ -27,7 +27,7 @@ def contributions(metric: str, predictions: Predictions) -> NDArray[Any]:
     """Return the contribution of every image, ``(n,)``: uint8 for accuracy (0 or 1), else float64.
 
     Raises:
-        ValueError: As `score`.
+        ValueError: There is no such metric.
     """
     targets, labels = predictions.targets, predictions.labels
     if metric == "accuracy":
@@ -59,7 +59,7 @@ def _auroc_influence(predictions: Predictions) -> Floats:
     for each, (placements, area) in zip(counted, curves(predictions), strict=True):
         inside = predictions.targets == each
         total += (placements - area) / np.where(inside, inside.mean(), 1 - inside.mean())
-    return total / len(counted)
+    return total / max(1, len(counted))
 
 
 def balanced_size(metric: str, targets: Ints) -> float:

@@ -11,6 +11,7 @@ the images have has no curve: it is left out of the mean, and `without_auroc` na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,18 +54,16 @@ def larger_is_better(metric: str) -> bool:
 
 
 def score(metric: str, predictions: Predictions) -> float:
-    """Return one of `METRICS` for one trial (equal to scikit-learn's).
+    """Return one of `METRICS` for one trial (equal to scikit-learn's); NaN for AUROC where no class has a curve.
 
     Raises:
-        ValueError: There is no such metric, or no class that AUROC could be computed of.
+        ValueError: There is no such metric.
     """
     if metric == "log_loss":
         return float(predictions.losses.mean())
     if metric == "auroc":
         areas = [area for _, area in curves(predictions)]
-        if not areas:
-            raise ValueError("AUROC needs a class that some of the images have and some have not")
-        return float(np.mean(areas))
+        return float(np.mean(areas)) if areas else math.nan
     targets, labels, classes = predictions.targets, predictions.labels, predictions.logits.shape[1]
     hits = np.bincount(targets[targets == labels], minlength=classes)
     support, predicted = np.bincount(targets, minlength=classes), np.bincount(labels, minlength=classes)

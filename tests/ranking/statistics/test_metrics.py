@@ -84,8 +84,9 @@ def test_auroc_leaves_out_classes_without_both_outcomes_and_names_them() -> None
     assert without_auroc(predictions) == []
     assert without_auroc(wider) == [3]
     assert score("auroc", wider) == pytest.approx(by_scikit_learn("auroc", wider), abs=1e-9)
-    with pytest.raises(ValueError, match="some of the images have and some have not"):
-        score("auroc", Predictions(logits, np.zeros(60, np.int64), predictions.rows))
+    one_class = Predictions(logits, np.zeros(60, np.int64), predictions.rows)
+    assert np.isnan(score("auroc", one_class))
+    assert without_auroc(one_class) == [0, 1, 2, 3]
 
 
 def test_unknown_metric_names_the_known_ones() -> None:
