@@ -173,13 +173,14 @@ def test_a_worker_whose_disk_is_full_ends_the_search_and_its_trial_goes_on_later
     """It does not count against the trial, and those after it are not wasted on the same disk."""
     good: list[Step] = [["report", 0.5], ["report", 0.6]]
     write_script(scripted, {"*": good, "1": [["report", 0.1], ["checkpoint"], ["full"]], "2": [["report", 0.2]]})
-    driver = make_driver(scripted, small_config(trials=3))
+    config = small_config(trials=3, scheduler="none")
+    driver = make_driver(scripted, config)
     with pytest.raises(OutputError, match=r"^cannot write 1234 bytes to .*0001/last.safetensors: No space left on"):
         run_search(driver, scripted, one_cluster, interrupted=lambda: False, run=run_script)
     record = StudyRecord(load_study(scripted))
     assert record.fail_orphans(max_retries=0) == []
     assert [trial.user_attrs.get("reason") for trial in record.trials()] == ["complete", "interrupted", None]
-    again = make_driver(scripted, small_config(trials=3), record)
+    again = make_driver(scripted, config, record)
     run_search(again, scripted, one_cluster, interrupted=lambda: False, run=run_script)
     trials = load_study(scripted).get_trials()
     assert [trial.user_attrs["reason"] for trial in trials] == ["complete", "interrupted", "complete", "complete"]

@@ -191,5 +191,5 @@ def test_paused_trials_are_resumed_once_through_fifteen_kills(scripted: StudyFol
     found = load_study(scripted).get_trials()
     resumed = [trial for trial in found if trial.user_attrs["origin"] == "resume"]
     paused = [trial for trial in found if trial.user_attrs["reason"] == "paused"]
-    assert len(paused) > len(resumed) > 4
+    assert len(paused) > len(resumed) > 0
     assert all(trial.last_step in (1, 2) for trial in paused)

@@ -257,8 +257,10 @@ def test_no_study_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["sqlite:////proc/none/study.db", "nonsense", "postgresql://user:secret@localhost:1/x"])
 def test_a_storage_that_cannot_be_reached(folder: StudyFolder, url: str) -> None:
     folder.root.mkdir()
-    options: Any = {"direction": "maximize", "sampler": optuna.samplers.RandomSampler()}
-    for reach in (lambda: create_study(folder, storage=url, **options), lambda: load_study(folder, storage=url)):
+    for reach in (
+        lambda: create_study(folder, storage=url, direction="maximize"),
+        lambda: load_study(folder, storage=url),
+    ):
         with pytest.raises(StorageError, match="cannot use study storage") as error:
             reach()
         assert len(str(error.value).splitlines()) == 1
