@@ -60,6 +60,7 @@ def _study(cell: Cell, rng: np.random.Generator) -> dict[str, float]:
         "bootstrap bias correction bias": 100 * (outside - reached),
         "bootstrap of the bias bias": 100 * (shift - reached),
         "empirical Bayes bias": 100 * (_empirical_bayes(right, scores) - reached),
+        "intervals hold": ((own.low <= truth) & (truth <= own.high)).mean(),
         "naive interval holds": own.low[best] <= reached <= own.high[best],
         "corrected interval holds": corrected.ci95[0] <= reached <= corrected.ci95[1],
         "corrected interval width": 100 * (corrected.ci95[1] - corrected.ci95[0]),

@@ -2,7 +2,12 @@
 
 An image is right for a trial if a normal number of the pair is below a threshold, which the trial's true accuracy
 sets. A share `correlation` of its variance is the image's own, the same for all trials: hard images are hard for every
-model. The rest is the trial's.
+model. The rest is the trial's, or in part that of its backbone.
+
+Among the trials of real studies (simulated textiles, Fashion-MNIST; 79 pairs of which both were fine-tuned) the
+correlation of these numbers, estimated from how often two trials are right on the same image, has a median of 0.73;
+of 30 pairs with the same backbone and freeze depth 0.98, of 234 with different backbones 0.95, most of them heads on
+frozen features.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ POPULATIONS = {
     "smooth": "normal, 0.80 ± 0.03",
     "wide": "probit-normal around 0.82, the best of 1,000 at 0.98",
     "beta": "0.30 + 0.65 × beta(5, 2)",
+    "backbones": "eight backbones, normal, 0.85 ± 0.04, their trials ± 0.02 and alike in 70 % of their own mistakes",
     "adaptive": "a fifth at random, then near the best so far",
     "adaptive, shared": "the same, and half of a trial's own mistakes are those of the trial it came from",
 }
@@ -33,8 +39,10 @@ def draw(population: str, trials: int, images: int, correlation: float, rng: np.
     if population.startswith("adaptive"):
         inherited = 0.5 if population.endswith("shared") else 0.0
         return _adaptive(trials, difficulty, 1 - correlation, inherited, rng)
-    truth = _accuracies(population, trials, rng)
-    own = rng.standard_normal((trials, images), dtype=np.float32)
+    if population == "backbones":
+        truth, own = _backbones(trials, images, rng)
+    else:
+        truth, own = _accuracies(population, trials, rng), rng.standard_normal((trials, images), dtype=np.float32)
     own *= np.float32(np.sqrt(1 - correlation))
     return truth, (own + difficulty < ndtri(truth).astype(np.float32)[:, None]).astype(np.uint8)
 
@@ -51,6 +59,16 @@ def _accuracies(population: str, trials: int, rng: np.random.Generator) -> NDArr
     if population == "wide":
         return np.asarray(ndtr(0.9 + 0.35 * rng.standard_normal(trials)))
     return 0.3 + 0.65 * rng.beta(5, 2, trials)
+
+
+def _backbones(
+    trials: int, images: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    of_trial = rng.integers(8, size=trials)
+    means, shared = 0.85 + 0.04 * rng.standard_normal(8), rng.standard_normal((8, images), dtype=np.float32)
+    truth = np.clip(means[of_trial] + 0.02 * rng.standard_normal(trials), 0.3, 0.995)
+    own = np.float32(np.sqrt(0.3)) * rng.standard_normal((trials, images), dtype=np.float32)
+    return truth, own + np.float32(np.sqrt(0.7)) * shared[of_trial]
 
 
 def _adaptive(
