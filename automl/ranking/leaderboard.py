@@ -21,8 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import tables
 from automl.ranking.files import load_groups, load_json
-from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, score_of
-from automl.ranking.ranks import is_ranked as _is_ranked
+from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
 from automl.ranking.sureness import Sureness, how_sure
@@ -160,7 +159,7 @@ def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None
     by, maximize = metric or objective, study.direction == optuna.study.StudyDirection.MAXIMIZE
     larger = maximize if by == objective else larger_is_better(by)
     finished = [trial for trial in trials if trial.state.is_finished()]
-    candidates = [trial for trial in finished if _is_ranked(trial)]
+    candidates = [trial for trial in finished if is_ranked(trial)]
     scored = load_scored(folder, [each.number for each in candidates], by, cache=cache) if by in METRICS else []
     scores, stale = _scores(candidates, scored, by, objective)
     ranked = in_order(finished, maximize=maximize, score=lambda trial: scores.get(trial.number), larger=larger)
@@ -173,19 +172,20 @@ def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None
         "No interval: the predictions kept are not those of the score, trials": [n for n in unsure if n in stale],
         f"Not ranked, since {by} was not kept, trials": [n.number for n in candidates if n.number not in scores],
     }
+    told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
+    if by != objective:
+        told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
     return Leaderboard(
         study=folder.name,
         metric=by,
         direction="maximize" if larger else "minimize",
         stop_reason=attrs.get("stop_reason"),
         rows=rows,
-        failures=tuple(_failure(trial, folder) for trial in finished if not _is_ranked(trial)),
+        failures=tuple(_failure(trial, folder) for trial in finished if not is_ranked(trial)),
         refit=load_json(folder.model / "metrics.json"),
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
-        notes=tuple(
-            f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers
-        ),
+        notes=tuple(told),
         best_corrected=sure.corrected,
     )
 

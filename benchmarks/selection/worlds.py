@@ -61,9 +61,7 @@ def _accuracies(population: str, trials: int, rng: np.random.Generator) -> NDArr
     return 0.3 + 0.65 * rng.beta(5, 2, trials)
 
 
-def _backbones(
-    trials: int, images: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _backbones(trials: int, images: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     of_trial = rng.integers(8, size=trials)
     means, shared = 0.85 + 0.04 * rng.standard_normal(8), rng.standard_normal((8, images), dtype=np.float32)
     truth = np.clip(means[of_trial] + 0.02 * rng.standard_normal(trials), 0.3, 0.995)
