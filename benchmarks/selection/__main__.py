@@ -1,6 +1,6 @@
 """Simulated studies: do intervals hold the truth, what is the best score really worth, and is the best among the tied?
 
-    python -m benchmarks.selection            # about a quarter of an hour on one core; goes on where it was cut off
+    python -m benchmarks.selection            # about 20 minutes on one core; goes on where it was cut off
     python -m benchmarks.selection --quick    # a minute: fewer studies, the same tables
 
 Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `metrics.csv` and `studies.csv` (a row per
