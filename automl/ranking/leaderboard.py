@@ -11,7 +11,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import tables
 from automl.ranking.files import load_groups, load_json
+from automl.ranking.plain import plain
 from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
@@ -124,9 +125,7 @@ class Leaderboard:
             content[each.name] = getattr(self, each.name)
         for name in ("rows", "failures"):
             content[name] = [{each.name: getattr(row, each.name) for each in fields(row)} for row in content[name]]
-        plain = _plain(content)
-        assert isinstance(plain, dict)
-        return plain
+        return {name: plain(value) for name, value in content.items()}
 
     def to_json(self) -> str:
         """Return the contract of DESIGN.md, ``schema_version`` 1 (keys may be added, none removed)."""
@@ -259,19 +258,6 @@ def _failure(trial: FrozenTrial, folder: StudyFolder) -> Failure:
     if reason in {"pruned", "complete", "truncated"}:
         reason = "pruned before its first score" if reason == "pruned" else "no finite score"
     return Failure(**_identity(trial, folder), reason=str(reason), message=str(trial.user_attrs.get("message") or ""))
-
-
-def _plain(value: Any) -> Any:
-    """Plain JSON types; NaN and infinities become None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-        return [_plain(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _list(numbers: list[int]) -> str:
