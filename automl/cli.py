@@ -202,13 +202,13 @@ def refit(
     reports: REPORTS = Path("reports"),
 ) -> None:
     """Retrain a trial's configuration in full on train + validation, score it on the test split, package it."""
-    from automl import pipeline
+    from automl import handing_over
     from automl.search.trial import prepare_process
 
     prepare_process(None)
     folder = _study(run)
     log_to(folder.log)
-    metrics = pipeline.refit_trial(folder, reports, trial)
+    metrics = handing_over.refit_trial(folder, reports, trial)
     test = metrics["test"]
     show(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
           f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip
@@ -228,12 +228,10 @@ def predict(
     from automl.refit import find_images, format_predictions
     from automl.refit import predict as apply
 
-    folder = model if (model / "package.json").exists() else StudyFolder(model).model
-    if not folder.exists():
-        raise UsageError(f"no model in {model}: expected a model package or a study folder whose refit is done")
-    truth: dict[str, str] = {}
     if split is not None and paths:
         raise UsageError("give either images or --split, not both")
+    folder = _package(model)
+    truth: dict[str, str] = {}
     if split is not None:
         truth = _labelled(StudyFolder(model), split)
     elif not paths:
@@ -259,10 +257,9 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="file to write; default: in the package")] = None,
 ) -> None:
     """Write the winner as ONNX or as a torch.export program, checked against the original."""
-    from automl.paths import StudyFolder
     from automl.refit.export import export_package
 
-    folder = model if (model / "package.json").exists() else StudyFolder(model).model
+    folder = _package(model)
     show(export_package(folder, style.value, out))
 
 
@@ -393,6 +390,18 @@ def _study(run: Path) -> Any:
     if not folder.resolved.exists():
         raise UsageError(f"no study in {run}: expected {folder.resolved.name} there; start one with automl search")
     return folder
+
+
+def _package(model: Path) -> Path:
+    """Return the folder of a model package: `model` itself, or that of a study, as good as it is by now."""
+    from automl.handing_over import best_so_far
+    from automl.paths import StudyFolder
+
+    if (model / "package.json").exists():
+        return model
+    if not StudyFolder(model).resolved.exists():
+        raise UsageError(f"no model in {model}: expected a model package, or the folder of a study")
+    return best_so_far(StudyFolder(model))
 
 
 def _labelled(folder: Any, split: str) -> dict[str, str]:

@@ -179,7 +179,7 @@ def test_commands_that_need_a_model_first(automl: Callable[..., Ran], tmp_path: 
     save = class_folders(tmp_path / "data", {"a": 1})
     assert_refused(automl("predict", "none", save), 2, "no model in none")
     assert_refused(automl("predict", ".", "--split", "test"), 2, "no model in .")
-    assert_refused(automl("export", "none", "--format", "onnx"), 2, "no model package in none")
+    assert_refused(automl("export", "none", "--format", "onnx"), 2, "no model in none")
 
 
 @pytest.fixture

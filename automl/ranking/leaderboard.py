@@ -174,6 +174,8 @@ def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None
     told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
     if by != objective:
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
+    package = load_json(folder.model / "metrics.json")
+    refit = package if package is not None and "test" in package else None  # else of a search that has not ended
     return Leaderboard(
         study=folder.name,
         metric=by,
@@ -181,7 +183,7 @@ def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None
         stop_reason=attrs.get("stop_reason"),
         rows=rows,
         failures=tuple(_failure(trial, folder) for trial in finished if not is_ranked(trial)),
-        refit=load_json(folder.model / "metrics.json"),
+        refit=refit,
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
         notes=tuple(told),

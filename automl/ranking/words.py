@@ -25,6 +25,7 @@ __all__ = [
     "milliseconds",
     "number",
     "param",
+    "retrained",
     "short",
     "test_interval",
     "test_score",
@@ -162,14 +163,20 @@ def answer(board: Leaderboard) -> list[str]:
     if test is not None:
         refitted = (board.refit or {}).get("trial")
         who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
-        sentences.append(f"Retrained in full, {who} scored {number(board.metric, test)} on the test images.")
+        how = "Retrained in full" if retrained(board) else "Handed over as its trial left it, without a refit"
+        sentences.append(f"{how}, {who} scored {number(board.metric, test)} on the test images.")
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences
 
 
+def retrained(board: Leaderboard) -> bool:
+    """Whether the package holds a refit, and not a trial's own weights."""
+    return board.refit is not None and bool(board.refit.get("refitted", True))
+
+
 def test_score(board: Leaderboard) -> float | None:
-    """Return the refit's score on the test images, None before the refit."""
+    """Return the package's score on the test images, None before there is one."""
     value = ((board.refit or {}).get("test") or {}).get(board.metric)
     return float(value) if isinstance(value, int | float) else None
 

@@ -102,12 +102,19 @@ class CostModel:
         embedding = self.costs[params["backbone"]].forward_seconds * images if self.is_head_only(params) else 0.0
         return self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
 
-    def refit_reserve(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Seconds to keep for the refit and all that follows it, with a margin for the error of the prediction."""
-        return RAY_END_SECONDS + self.refit_seconds(params, epochs) * REFIT_MARGIN + self.closing_seconds(params)
+    def reserve(self, params: Mapping[str, Any], epochs: int, *, refit: bool) -> float:
+        """Seconds to keep for what follows the search: the refit, if there is to be one, with a margin for the error of
+        the prediction, and the end of the command."""
+        refitting = self.refit_seconds(params, epochs) * REFIT_MARGIN if refit else 0.0
+        return RAY_END_SECONDS + refitting + self.closing_seconds(params)
+
+    def refit_fits(self, params: Mapping[str, Any], epochs: int, seconds: float) -> bool:
+        """Whether `seconds` are enough for a whole trial of `params` and its refit; if not, a good trial's own weights
+        are worth more than the refit of a lesser one."""
+        return self.trial_seconds(params, epochs) + self.reserve(params, epochs, refit=True) <= seconds
 
     def closing_seconds(self, params: Mapping[str, Any]) -> float:
-        """Predicted seconds from the end of the refit to the end of the command."""
+        """Predicted seconds from the end of the last training to the end of the command."""
         return self.costs[params["backbone"]].forward_seconds * self.test_images + REPORT_SECONDS
 
     def learn(self, params: Mapping[str, Any], epoch_seconds: float) -> None:

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from automl.config import SearchConfig
 from automl.paths import StudyFolder
 from automl.search.agenda import Agenda
-from automl.search.assignment import Assignment, cause_of_death, hand_over
+from automl.search.assignment import Assignment, cause_of_death, hand_over, keep_best_weights
 from automl.search.budget import Budget, CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping, root_of
@@ -225,6 +225,7 @@ class Driver:
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         if reason != "paused":
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+        keep_best_weights(self.record, self._folder, number)
         self._stopping.let_go()
         self.record.note(spent_seconds=self.spent_before + self._budget.spent())
         best = self.record.incumbent()

@@ -527,8 +527,9 @@ def test_a_default_that_no_longer_fits_is_left_out_and_cheaper_ones_still_run(
     with caplog.at_level("INFO", logger="automl"):
         started = [start(driver).spec for _ in range(4)]
         driver.finish_rest()
-    # the refit of a head on the dear one would need its embedding of 2.5 s an image
-    assert [spec.backbone for spec in started[:3]] == [RESNET] * 3
+    heads = [(spec.backbone, spec.freeze_depth) for spec in started[:2]]
+    assert heads == [(RESNET, 1.0), (EFFICIENTNET, 1.0)]  # the dear one's without the refit, which embeds again
+    assert [spec.backbone for spec in started[2:]] == [RESNET] * 2
     assert f"not tried: {EFFICIENTNET}" in caplog.text
 
 
@@ -555,7 +556,7 @@ def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, cl
     for _ in range(3):
         assignment = start(driver)
         params = driver._space.params(driver.record.study.trials[assignment.number].params)
-        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.refit_reserve(params, 4))
+        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.reserve(params, 4, refit=True))
 
 
 def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock) -> None:
@@ -571,9 +572,37 @@ def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock)
     best = driver.record.incumbent()
     assert best is not None
     assert best.number == number
-    reserve = driver._costs.refit_reserve(driver._space.params(best.params), 4)
+    reserve = driver._costs.reserve(driver._space.params(best.params), 4, refit=True)
     assert driver.clock.search_left() == pytest.approx(before - reserve)
     assert reserve > 50
+
+
+def test_where_a_refit_does_not_fit_a_whole_trial_is_tried_all_the_same(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=120.0), clock=clock, seconds=0.3, defaults=False)
+    params = {**driver.record.study.ask(driver._space.distributions).params, "freeze_depth": 0.0}
+    whole = driver.clock.seconds(params, 4)
+    end = driver._costs.reserve(driver._space.params(params), 4, refit=False)
+    assert not driver.clock.refits(params)
+    clock.now = 120.0 - end - whole - 0.1
+    assert driver.clock.fits(params)
+    clock.now += 0.2  # time for its first rung would be left
+    assert not driver.clock.fits(params)
+    assert driver.clock.fits(params, 1)
+
+
+def test_the_weights_of_the_best_trials_stay(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(), clock=clock, defaults=False)
+    kept = []
+    for value in (0.5, 0.4, 0.7, 0.7, 0.6):
+        number = start(driver).number
+        driver.report(number, epoch(4, value))
+        driver.report(number, {"reason": "complete"})
+        path = folder.trial(number).weights
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+        driver.finish(number)
+        kept.append([int(each.parent.name) for each in folder.all_weights()])
+    assert kept == [[0], [0], [2], [2, 3], [2, 3]]
 
 
 def test_running_trials_past_their_deadline_are_noticed(folder: StudyFolder, clock: Clock) -> None:
