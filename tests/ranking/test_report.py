@@ -153,7 +153,7 @@ def test_missing_and_odd_files_cost_their_section_only(make_study: Callable[...,
     assert "No audit was written." in text
     assert "No plan was written." in text
     assert "without readable predictions" in text
-    assert "The refit is of trial 1" in text
+    assert "The package is of trial 1" in text
     assert "Retrained in full, trial 1 scored 50.0 %" in text
 
 
