@@ -46,6 +46,7 @@ def finish(
     if best is not None and not interrupt():
         started = budget.spent()
         seconds, epoch_seconds = driver.clock.refit_time(best)
+        study.set_user_attr("spent_seconds", driver.spent_before + started)
         if not _is_packaged(study, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
             try:
                 metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)

@@ -35,7 +35,7 @@ from automl.search.storage import (
     storage_url,
 )
 from automl.search.study import StudyRecord
-from automl.space import Space, make_space
+from automl.space import make_space
 from automl.stages import Progress, audit, check_screened, decode_once, locate_weights, screen, with_full_names
 
 if TYPE_CHECKING:
@@ -123,10 +123,7 @@ def search(
             if plan_only:
                 write_atomic(folder.plan, made.to_json())
                 return None
-            if study is None:
-                study = _begin(job, made)
-            else:
-                study = widen(study, job, make_space([screened[0].backbone], config.params), made)
+            study = _begin(job, made) if study is None else widen(study, job, made)
             study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
             driver = run_trials(job, study, made)
         return finish(config, folder, reports, study, driver, budget, interrupt)
@@ -223,10 +220,14 @@ def _create(job: Job) -> optuna.Study:
     return study
 
 
-def widen(study: optuna.Study, job: Job, old: Space, made: Plan) -> optuna.Study:
-    """Let the study, made in the space `old`, go on with the backbones of the plan `made`. Returns it loaded anew."""
-    extend_choices(study, old, make_space(made.backbones, job.config.params))
+def widen(study: optuna.Study, job: Job, made: Plan) -> optuna.Study:
+    """Let the study go on with the backbones of the plan `made`. Returns it loaded anew.
+
+    Killed in between, it is done again when the study is resumed.
+    """
+    study.set_user_attr("weights", dict(job.weights))
     write_atomic(job.folder.plan, made.to_json())
+    extend_choices(study, make_space(made.backbones, job.config.params))
     return load_study(job.folder, storage=job.config.search.storage)
 
 
@@ -237,6 +238,7 @@ def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
     driver = _driver(job, study, made, defaults, spent_before=before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", before)
+    study.set_user_attr("spent_seconds", before + job.budget.spent())
     with job.interrupt.deferred():
         run_search(driver, job.folder, job.share, interrupted=job.interrupt)
         driver.finish_rest()
@@ -263,7 +265,7 @@ def _driver(
         balanced=job.balanced,
         interrupted=job.interrupt,
         spent_before=spent_before,
-        memory_share=job.share.gpus or 1 / job.share.concurrency,
+        memory_share=min(1.0, job.share.gpus) or 1 / job.share.concurrency,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.config import RunConfig, SearchConfig, dump_config, extended
-from automl.data import Dataset
+from automl.data import Dataset, changes
 from automl.errors import UsageError
 from automl.handing_over import finish, resolved
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
@@ -77,12 +77,15 @@ def resume(
         if orphans:
             logger.info("interrupted trials enqueued again: %s", ", ".join(map(str, orphans)))
         dataset = Dataset.load(folder.manifest, folder.audit)
-        if dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
+        since = folder.manifest.stat().st_mtime
+        found = changes(Path(dataset.audit.source), dataset, since=since)
+        if found or dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
+            what = "; ".join(found) or f"{folder.manifest} is not the study's"
             raise UsageError(
-                f"the data of {folder.root} have changed since the study began; start a new study with --out"
+                f"the data of {folder.root} have changed since the study began: {what}; "
+                "start a new study with --out, or put them back"
             )
         made = load_plan(folder.plan)
-        old_space = make_space(made.backbones, config.params)
         if wider is not None:
             config = extended(config, with_full_names(wider))
         weights = dict(study.user_attrs.get("weights", {}))
@@ -97,9 +100,8 @@ def resume(
             if wider is not None or made.unfinished:
                 made = _widened(job, made, progress)
                 show_plan(made, dataset)
-                study = widen(study, job, old_space, made)
-                study.set_user_attr("weights", weights)
             write_atomic(folder.resolved, dump_config(config))
+            study = widen(study, job, made)
             study.set_user_attr("budget_seconds", config.search.budget)
             driver = run_trials(job, study, made)
         return finish(config, folder, reports, study, driver, budget, interrupt)

@@ -213,7 +213,7 @@ def test_a_study_is_not_begun_twice_nor_resumed_on_other_data(
     coloured(tmp_path / "data", 4)
     ran = automl("search", "data", "--space", space, "--out", begun.root)
     assert_refused(ran, 2, "holds a study already", f"automl resume {begun.root}")
-    assert_refused(automl("resume", begun.root), 2, "have changed since the study began")
+    assert_refused(automl("resume", begun.root), 2, "have changed since the study began", "is not the study's")
 
 
 def test_nothing_finished_yet(automl: Callable[..., Ran], begun: StudyFolder) -> None:

@@ -1,7 +1,8 @@
 """What a search tries next, and when it has tried enough.
 
-Interrupted trials first, then paused ones whose turn it is, then the sound defaults, then what the sampler proposes. In
-the last minutes, when a proposal no longer fits, its head alone on cached features.
+Interrupted trials first, then those that an earlier budget cut short, then paused ones whose turn it is, then the sound
+defaults, then what the sampler proposes. In the last minutes, when a proposal no longer fits, its head alone on cached
+features.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Agenda:
         """Let wait what comes before the sampler's proposals, if anything does. `running`: roots of what runs."""
         if self._record.trials(TrialState.WAITING):
             return
-        paused, default = self._paused(running), self._next_default()
+        paused, default = self._truncated() or self._paused(running), self._next_default()
         if paused is not None:
             self._stopping.resume(paused)
         elif default is not None:
@@ -58,9 +59,14 @@ class Agenda:
             self._record.enqueue(default, origin="default")
 
     def accepts(self, trial: optuna.Trial) -> bool:
-        """Whether `trial`, as proposed, fits into the time left; else tell it as skipped."""
-        if trial.user_attrs["origin"] != "sampler" or self._clock.fits(trial.params):
+        """Whether `trial` fits into the time left; else tell it as skipped. One that waited is set aside until the
+        search has more time."""
+        if self._clock.fits(trial.params, self._epochs_left(trial)):
             return True
+        if trial.user_attrs["origin"] != "sampler":
+            self._record.describe(trial, set_aside=True)
+            self._record.finish(trial, "skipped", self._clock.too_long(trial.params))
+            return False
         self._skipped += 1
         self._record.finish(trial, "skipped", self._clock.too_long(trial.params))
         wanted = {**trial.params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
@@ -71,7 +77,7 @@ class Agenda:
 
     def over(self, running: Collection[int]) -> str | None:
         """Return why nothing more is to be started: "trials", "converged", "budget", or None."""
-        if self._paused(running) is not None:
+        if self._truncated() is not None or self._paused(running) is not None:
             return None
         if self._all_begun():
             return "trials"
@@ -85,6 +91,22 @@ class Agenda:
 
     def _next_default(self) -> dict[str, Any] | None:
         return next((each for each in self.defaults if self._clock.fits(each)), None)
+
+    def _truncated(self) -> FrozenTrial | None:
+        """Return a trial that the end of an earlier budget cut short and that now has the time for its last epochs."""
+        trials = self._record.trials()
+        taken_up = {each.user_attrs.get("resumes") for each in trials}
+        for each in trials:
+            cut = each.user_attrs.get("reason") == "truncated" and each.number not in taken_up
+            if cut and self._stopping.has_checkpoint(each):
+                left = self._config.training.epochs - int(each.user_attrs.get("epochs", 0))
+                if left > 0 and self._clock.fits(each.params, left):
+                    return each
+        return None
+
+    def _epochs_left(self, trial: optuna.Trial) -> int | None:
+        """Return the epochs that the attempt `trial` goes on for at least, None if it starts anew."""
+        return 1 if "resumes" in trial.user_attrs else None
 
     def _paused(self, running: Collection[int]) -> FrozenTrial | None:
         """Return a paused trial to resume now: it is among the best of a rung, or it leads its kind and after one more
@@ -114,9 +136,8 @@ class Agenda:
         return sum(each.number > best.number for each in trials) >= patience
 
     def _out_of_time(self) -> bool:
-        waiting = self._record.trials(TrialState.WAITING)
-        if waiting:
-            return not self._clock.fits(planned_params(waiting[0]))
+        if self._record.trials(TrialState.WAITING):
+            return False
         if self._next_default() is not None:
             return False
         return self._clock.search_left() <= 0 or self._skipped == MAX_SKIPPED

@@ -77,6 +77,10 @@ class EarlyStopping:
         self._rungs.resume(root_of(paused))
         self._record.resume(paused.number)
 
+    def has_checkpoint(self, frozen: FrozenTrial) -> bool:
+        """Whether `frozen` can be gone on with."""
+        return self._folder.trial(frozen.number).checkpoint.exists()
+
     def let_go(self) -> None:
         """Delete the checkpoints of paused trials that will hardly be resumed."""
         for root in self._rungs.out_of_line():

@@ -125,8 +125,8 @@ def _train(
 ) -> Outcome:
     folder = StudyFolder(Path(root))
     trial = folder.trial(task["number"])
-    dataset = load_dataset(folder)
     with _watched(trial.log, task["hang_after"], report) as watched:
+        dataset = load_dataset(folder)
         return run(
             TrialSpec.from_dict(task["spec"]),
             folder,

@@ -31,6 +31,8 @@ __all__ = ["Driver"]
 
 logger = logging.getLogger(__name__)
 
+NOTED_EVERY_SECONDS = 10.0  # how much of the time spent a killed driver forgets
+
 
 @dataclass
 class _Running:
@@ -82,7 +84,8 @@ class Driver:
         )
         self._running: dict[int, _Running] = {}
         self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults)
-        self._failures = 0
+        self._failures: list[Reason] = []
+        self._noted = 0.0
         seed = (config.search.seed + len(record.trials())) % 2**32  # a resumed search draws nothing twice
         record.study.sampler = make_sampler(seed, self._seconds)
         self._take_up()
@@ -90,6 +93,8 @@ class Driver:
     def _take_up(self) -> None:
         """Rebuild rungs and costs from the study."""
         for frozen in self.record.trials():
+            if frozen.user_attrs.get("set_aside"):
+                self.record.take_up(frozen)
             params = self._space.params(frozen.params)
             self._stopping.starts(root_of(frozen), frozen.number)
             if not self._space.distributions.keys() <= frozen.params.keys() or frozen.state == TrialState.WAITING:
@@ -143,7 +148,7 @@ class Driver:
             self.record.finish(trial, "out_of_memory", f"not started: {why}")
             logger.warning("trial %d is not started: %s: %s", trial.number, in_words(params), why)
             if trial.user_attrs["origin"] == "sampler":  # which learns from it, unless nothing at all fits
-                self._failed(why)
+                self._failed("out_of_memory", why)
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
@@ -190,6 +195,8 @@ class Driver:
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
                     self._config.search.metric, value, facts["seconds"])  # fmt: skip
+        if self._budget.spent() - self._noted >= NOTED_EVERY_SECONDS:
+            self._note_spent()
         epoch = int(facts["epoch"])
         if self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
             return True
@@ -204,30 +211,30 @@ class Driver:
             return
         reason, message = running.reason, running.message
         if reason is None:
-            if error is None and self._interrupted():
+            if error is None and (self._interrupted() or self.stop_reason == "failures"):
                 reason = "interrupted"
             elif error is None:
                 reason, message = "truncated", "stopped at the end of the search budget"
             else:
                 reason, message = "crashed", cause_of_death(self._folder.trial(number)) or error
-        if reason == "interrupted":  # by a person, which says nothing against the trial
+        if reason == "interrupted":  # by a person, or by the failures of others: says nothing against the trial
             self.record.retry(running.trial, reason, "the search was interrupted", limit=None)
             return
-        if reason in ("crashed", "diverged", "out_of_memory"):
-            self._failed(message)
-        else:
-            self._failures = 0
         if self._retried(running, reason, message):
             return
+        if reason in ("crashed", "diverged", "out_of_memory"):
+            self._failed(reason, message)
+        else:
+            self._failures.clear()
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
             self._costs.learn(self._space.params(running.trial.params), float(running.facts["epoch_seconds"]))
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
-        if reason != "paused":
+        if reason not in ("paused", "truncated"):
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)
         keep_best_weights(self.record, self._folder, number)
         self._stopping.let_go()
-        self.record.note(spent_seconds=self.spent_before + self._budget.spent())
+        self._note_spent()
         best = self.record.incumbent()
         if best is not None:
             left = max(0.0, self.clock.search_left())
@@ -236,12 +243,23 @@ class Driver:
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
 
-    def _failed(self, message: str) -> None:
-        """Count failures in a row, and stop before a night is spent on them."""
-        self._failures += 1
-        if self._failures >= self._config.search.max_failures:
+    def _failed(self, reason: Reason, message: str) -> None:
+        """Count trials in a row that failed for the same reason, and stop before a night is spent on them.
+
+        Memory and divergence are matters of a trial's parameters, so of those twice as many are allowed. An attempt
+        that is tried again does not count: a lost machine takes many trials with it at once.
+        """
+        if self._failures and self._failures[-1] != reason:
+            self._failures.clear()
+        self._failures.append(reason)
+        if len(self._failures) >= self._config.search.max_failures * (1 if reason == "crashed" else 2):
             self.stop_reason = "failures"
-            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+            logger.error("stopping: %d trials in a row ended as %s; the last one: %s",
+                         len(self._failures), reason.replace("_", " "), message)  # fmt: skip
+
+    def _note_spent(self) -> None:
+        self._noted = self._budget.spent()
+        self.record.note(spent_seconds=self.spent_before + self._noted)
 
     def _retried(self, running: _Running, reason: Reason, message: str) -> bool:
         """Try once more what crashed, and with half as many images at a time what ran out of memory. The worker process

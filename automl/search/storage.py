@@ -158,11 +158,12 @@ def load_study(folder: StudyFolder, *, storage: str | None = None) -> optuna.Stu
             raise UsageError(f"no study named {name} in {_shown(url)}; start one with automl search") from None
 
 
-def extend_choices(study: optuna.Study, old: Space, new: Space) -> None:
-    """Let the trials of `study`, made in `old`, be trials in `new`, whose lists of choices have grown at their ends.
+def extend_choices(study: optuna.Study, space: Space) -> None:
+    """Let the trials of `study` be trials in `space`, whose lists of choices have grown at their ends, or have not.
 
     Optuna stores a choice by its place in the list and refuses a list that has changed, so the lists that were stored
-    with the trials are replaced, in one transaction. What was constant in `old` is added to every trial.
+    with the trials are replaced, in one transaction. What was constant, and is now the first of several choices, is
+    added to every trial.
 
     The study must be loaded anew afterwards.
     """
@@ -170,27 +171,24 @@ def extend_choices(study: optuna.Study, old: Space, new: Space) -> None:
     if isinstance(storage, optuna.storages._CachedStorage):
         storage = storage._backend
     assert isinstance(storage, optuna.storages.RDBStorage)
-    grown = {
-        name: each
-        for name, each in new.distributions.items()
-        if isinstance(each, CategoricalDistribution) and old.distributions.get(name) != each
-    }
+    begun = any("spec" in each.user_attrs for each in study.get_trials(deepcopy=False))
     with Session(storage.engine) as session, session.begin():
-        ids = session.scalars(select(TrialModel.trial_id).where(TrialModel.study_id == study._study_id)).all()
-        for name, distribution in grown.items():
+        ids = set(session.scalars(select(TrialModel.trial_id).where(TrialModel.study_id == study._study_id)).all())
+        for name, distribution in space.distributions.items():
+            if not isinstance(distribution, CategoricalDistribution):
+                continue
             described = distribution_to_json(distribution)
             stored = session.scalars(
                 select(TrialParamModel).where(TrialParamModel.trial_id.in_(ids), TrialParamModel.param_name == name)
             ).all()
             for row in stored:
-                row.distribution_json = described
-            if name not in old.constants:
-                continue
-            value = distribution.to_internal_repr(old.constants[name])
-            session.add_all(
-                TrialParamModel(trial_id=each, param_name=name, param_value=value, distribution_json=described)
-                for each in set(ids) - {row.trial_id for row in stored}
-            )
+                if row.distribution_json != described:
+                    row.distribution_json = described
+            if begun and not stored:  # a trial that was begun lacks nothing that was varied
+                session.add_all(
+                    TrialParamModel(trial_id=each, param_name=name, param_value=0.0, distribution_json=described)
+                    for each in ids
+                )
 
 
 @contextmanager
