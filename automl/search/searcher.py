@@ -101,7 +101,8 @@ class Driver:
                 continue  # nothing was trained: it waits, or its driver was killed while it was asked for
             self._stopping.take_up(frozen, params)
             if "epoch_seconds" in frozen.user_attrs and params["backbone"] in self._costs.costs:
-                self._costs.learn(params, frozen.user_attrs["epoch_seconds"])
+                attrs = frozen.user_attrs
+                self._costs.learn(params, attrs["epoch_seconds"], attrs.get("startup_seconds"))
 
     # What runs next
 
@@ -153,7 +154,10 @@ class Driver:
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
         latency = self._latency.get((spec.backbone, spec.resolution))
-        self.record.describe(trial, spec=asdict(spec), max_epochs=spec.epochs, latency_ms=latency)
+        predicted = [self._costs.start_seconds(params), self._costs.epoch_seconds(params)]
+        self.record.describe(
+            trial, spec=asdict(spec), max_epochs=spec.epochs, latency_ms=latency, predicted_seconds=predicted
+        )
         if fits:
             self.record.describe(trial, micro_batch_reason=why)
         self._running[trial.number] = _Running(trial, spec, root)
@@ -228,7 +232,8 @@ class Driver:
             self._failures.clear()
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
-            self._costs.learn(self._space.params(running.trial.params), float(running.facts["epoch_seconds"]))
+            facts, params = running.facts, self._space.params(running.trial.params)
+            self._costs.learn(params, float(facts["epoch_seconds"]), facts.get("startup_seconds"))
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         if reason not in ("paused", "truncated"):
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)
