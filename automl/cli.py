@@ -69,6 +69,11 @@ MAX_PARAMETERS = Annotated[
 MAX_MEMORY = Annotated[
     float | None, typer.Option("--max-memory-mb", min=0, help="only trials whose training took no more memory, in MB")
 ]
+METRIC = Annotated[
+    str | None,
+    typer.Option("--metric", help="rank by accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
+                 "log_loss or auroc; default: what the search optimised"),
+]  # fmt: skip
 JSON = Annotated[bool, typer.Option("--json", help="print the leaderboard as JSON at the end")]
 
 
@@ -151,13 +156,14 @@ def resume(
 @app.command()
 def leaderboard(
     run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table,
+    metric: METRIC = None,
     max_latency_ms: MAX_LATENCY = None, max_parameters: MAX_PARAMETERS = None, max_memory_mb: MAX_MEMORY = None,
 ) -> None:  # fmt: skip
     """Print the leaderboard of a study, and why it is so; also while it runs."""
     from automl.ranking.limits import Limits
 
     limits = Limits(max_latency_ms, max_parameters, max_memory_mb)
-    print_board(_study(run).root, style.value, limits)
+    print_board(_study(run).root, style.value, limits, _known(metric))
 
 
 @app.command()
@@ -186,7 +192,7 @@ def status(run: RUN, as_json: Annotated[bool, typer.Option("--json", help="print
 
 @app.command()
 def report(
-    run: RUN, reports: REPORTS = Path("reports"),
+    run: RUN, reports: REPORTS = Path("reports"), metric: METRIC = None,
     max_latency_ms: MAX_LATENCY = None, max_parameters: MAX_PARAMETERS = None, max_memory_mb: MAX_MEMORY = None,
 ) -> None:  # fmt: skip
     """Write the leaderboard report of a study; also while it runs."""
@@ -194,7 +200,7 @@ def report(
     from automl.reporting import write_report
 
     folder, limits = _study(run), Limits(max_latency_ms, max_parameters, max_memory_mb)
-    show(write_report(folder, reports, open_study(folder), limits))
+    show(write_report(folder, reports, open_study(folder), limits, _known(metric)))
 
 
 @app.command()
@@ -378,6 +384,15 @@ def _config(
         changes["warm_start"] = [each.absolute() for each in warm_start]
     search = RunConfig.model_validate({**config.search.model_dump(), **changes})
     return config.model_copy(update={"search": search, "dataset": str(data.resolve())})
+
+
+def _known(metric: str | None) -> str | None:
+    from automl.ranking.statistics import METRICS
+
+    if metric is not None and metric not in METRICS:
+        guess = did_you_mean(metric, METRICS)
+        raise UsageError(f'unknown metric "{metric}"{guess} (--metric takes {", ".join(METRICS)})')
+    return metric
 
 
 def _study(run: Path) -> Any:

@@ -51,8 +51,8 @@ def open_study(folder: Any) -> Any:
     return load_study(folder, storage=load_config(folder.resolved).search.storage)
 
 
-def print_board(root: Path, style: str, limits: Limits | None = None) -> None:
-    """Print the leaderboard with what explains it, as table, json, csv or md."""
+def print_board(root: Path, style: str, limits: Limits | None = None, metric: str | None = None) -> None:
+    """Print the leaderboard, by `metric` or else the study's own, with what explains it: as table, json, csv or md."""
     from automl.paths import StudyFolder
     from automl.ranking import facts, leaderboard, tables
     from automl.ranking.limits import Limits, limited
@@ -61,7 +61,7 @@ def print_board(root: Path, style: str, limits: Limits | None = None) -> None:
 
     folder, within = StudyFolder(root), limits or Limits()
     study, excluded = limited(snapshot(open_study(folder)), within)
-    board = leaderboard.build(folder, study=study)
+    board = leaderboard.build(folder, study=study, metric=metric)
     if style == "csv":
         show(board.to_csv().rstrip("\n"))
         return

@@ -249,6 +249,15 @@ def test_limits_of_the_leaderboard(automl: Callable[..., Ran], begun: StudyFolde
     assert automl("leaderboard", begun.root, "--max-latency-ms", "-1").code == 2
 
 
+def test_another_metric_of_the_leaderboard(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    board = json.loads(automl("leaderboard", begun.root, "--format", "json", "--metric", "log_loss").out)
+    assert (board["metric"], board["direction"]) == ("log_loss", "minimize")
+    assert automl("report", begun.root, "--reports", "pages", "--metric", "auroc").code == 0
+    for command in ("leaderboard", "report"):
+        refused = automl(command, begun.root, "--metric", "acuracy")
+        assert_refused(refused, 2, 'unknown metric "acuracy": did you mean "accuracy"?', "macro_f1, log_loss, auroc")
+
+
 def test_a_damaged_study_is_one_line(automl: Callable[..., Ran], begun: StudyFolder) -> None:
     begun.database.write_bytes(b"not a database" * 500)
     for leftover in begun.root.glob("study.db-*"):

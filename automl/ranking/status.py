@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
-from automl.ranking.leaderboard import best_trial
+from automl.ranking.ranks import best_trial, score_of
 from automl.ranking.statistics import METRICS, interval
 from automl.search.show import in_words
 from automl.search.snapshot import snapshot
@@ -96,11 +96,11 @@ def _best(folder: StudyFolder, study: optuna.Study) -> dict[str, Any] | None:
     best, attrs = best_trial(study), study.user_attrs
     if best is None:
         return None
-    metric, seed = str(attrs.get("metric", "accuracy")), int(attrs.get("seed") or 0)
+    metric = str(attrs.get("metric", "accuracy"))
     predictions = load_predictions(folder.trial(best.number), load_groups(folder)) if metric in METRICS else None
-    ci = interval(metric, predictions, seed=[seed, best.number]) if predictions is not None else None
+    ci = interval(metric, predictions) if predictions is not None else None
     return {
-        "trial": best.number, "score": best.value, "ci95": (ci.low, ci.high) if ci else None,
+        "trial": best.number, "score": score_of(best), "ci95": (ci.low, ci.high) if ci else None,
         "what": in_words(best.user_attrs["spec"]),
     }  # fmt: skip
 

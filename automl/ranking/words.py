@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automl.ranking.leaderboard import Leaderboard, Row
+    from automl.ranking.statistics import BestCorrected
 
 __all__ = [
     "STOP_REASONS",
     "answer",
     "bounds",
     "compact",
-    "corrected",
     "count",
     "describe",
+    "difference",
     "duration",
     "integer",
     "megabytes",
@@ -156,13 +157,8 @@ def answer(board: Leaderboard) -> list[str]:
         sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
     elif best.ci95:
         sentences.append(_ties(board))
-    found = corrected(board)
-    if found is not None:
-        limits = f" (95 % interval {bounds(board.metric, found[1])})" if found[1] else ""
-        sentences.append(
-            f"It was picked as the best of {len(board.rows):,}, so part of its score is luck: without it, "
-            f"about {number(board.metric, found[0])}{limits} is to be expected."
-        )
+    if board.best_corrected is not None:
+        sentences.append(_luck(board.metric, board.best_corrected))
     test = test_score(board)
     if test is not None:
         refitted = (board.refit or {}).get("trial")
@@ -172,14 +168,6 @@ def answer(board: Leaderboard) -> list[str]:
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences
-
-
-def corrected(board: Leaderboard) -> tuple[float, tuple[float, float] | None, str] | None:
-    """Return the selection-corrected estimate of the best score, its 95 % interval and how it was made, if there is."""
-    found = getattr(board, "best_corrected", None)
-    if found is None or found.value is None:
-        return None
-    return float(found.value), found.ci95, str(found.method)
 
 
 def retrained(board: Leaderboard) -> bool:
@@ -199,6 +187,19 @@ def test_interval(board: Leaderboard) -> tuple[float, float] | None:
     if board.metric != "accuracy" or not isinstance(limits, list | tuple) or len(limits) != 2:
         return None
     return float(limits[0]), float(limits[1])
+
+
+def difference(metric: str, value: float) -> str:
+    """Return a difference of two scores: ``1.3 points``, which are hundredths, or nats of the log loss."""
+    return f"{value:.4f} nats" if metric == "log_loss" else f"{100 * value:.1f} points"
+
+
+def _luck(metric: str, found: BestCorrected) -> str:
+    expected = f"{number(metric, found.value)} (95 % interval {bounds(metric, found.ci95)})"
+    if found.trials == 1:
+        return f"No other trial was compared, so its score owes nothing to picking: expect {expected} on new images."
+    picked = f"It was picked as the best of {found.trials:,}, which accounts for about "
+    return f"{picked}{difference(metric, found.luck)} of its score: expect {expected} on new images."
 
 
 def _ties(board: Leaderboard) -> str:
