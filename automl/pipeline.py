@@ -39,7 +39,7 @@ from automl.search.storage import (
 from automl.search.study import StudyRecord
 from automl.search.taken import WarmStart
 from automl.search.warm_start import learn
-from automl.space import make_space
+from automl.space import Space, make_space
 from automl.stages import Progress, audit, check_screened, decode_once, locate_weights, screen, with_full_names
 
 if TYPE_CHECKING:
@@ -125,11 +125,8 @@ def search(
             check_screened(screened)
             made = _plan(job, screened, choices, keep=[screened[0].backbone] if study is not None else [])
             if earlier:
-                features, kept = (
-                    dataset_features(dataset.audit, made.to_dict()),
-                    make_space(made.backbones, config.params),
-                )
-                taught = learn(earlier, features, kept, metric=config.search.metric, weights=weights)
+                features = dataset_features(dataset.audit, made.to_dict())
+                taught = learn(earlier, features, _space(job, made), metric=config.search.metric, weights=weights)
                 made = replace(made, warm_start=taught.to_dict())
             show_plan(made, dataset)
             if plan_only:
@@ -159,7 +156,7 @@ def _first_answer(
     if not screened:
         return None, []
     made = _plan(job, screened[:1], choices, unfinished=True)
-    space = make_space(made.backbones, job.config.params)
+    space = _space(job, made)
     head = default_trials(made.backbones, space)[:1]
     if not CostModel.is_head_only(space.params(head[0])) or made.budget["least_seconds"] > job.budget.seconds:
         return None, screened
@@ -194,6 +191,10 @@ def _plan(job: Job, screened: list[Screened], choices: list[dict[str, Any]], **o
         choices=[*screened[0].choices, *choices],
         **options,
     )
+
+
+def _space(job: Job, made: Plan) -> Space:
+    return make_space(made.backbones, job.config.params)
 
 
 def _begin(job: Job, made: Plan) -> optuna.Study:
@@ -239,7 +240,7 @@ def widen(study: optuna.Study, job: Job, made: Plan) -> optuna.Study:
     """
     _describe(study, job, made)
     write_atomic(job.folder.plan, made.to_json())
-    extend_choices(study, make_space(made.backbones, job.config.params))
+    extend_choices(study, _space(job, made))
     return load_study(job.folder, storage=job.config.search.storage)
 
 
@@ -254,7 +255,7 @@ def _describe(study: optuna.Study, job: Job, made: Plan) -> None:
 def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
     """Run the trials of the plan until the search is over. Returns the driver, for what it knows of the time."""
     started, before = job.budget.spent(), float(study.user_attrs.get("spent_seconds", 0.0))
-    defaults = default_trials(made.backbones, make_space(made.backbones, job.config.params))
+    defaults = default_trials(made.backbones, _space(job, made))
     driver = _driver(job, study, made, defaults, spent_before=before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", before)
@@ -276,7 +277,7 @@ def _driver(
         StudyRecord(study),
         folder=job.folder,
         config=job.config,
-        space=make_space(made.backbones, job.config.params),
+        space=_space(job, made),
         weights=job.weights,
         defaults=defaults,
         taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
