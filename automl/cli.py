@@ -350,8 +350,11 @@ def _search(
         raise UsageError("--out: a folder of its own is needed, such as runs/NAME")
     root = out or Path("runs") / f"{data.resolve().stem}-{'plan-' if plan_only else ''}{stamp}"
     folder = StudyFolder(root)
-    if root.exists() and not root.is_dir():
-        raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
+    try:
+        if root.exists() and not root.is_dir():
+            raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
+    except OSError as error:
+        raise OutputError(f"cannot write to {root}: {error.strerror or error}; choose another --out") from error
     log_to(folder.log)
     with signals(root) as interrupt, live_status(folder):
         page = pipeline.search(

@@ -47,7 +47,7 @@ def finish(
         started = budget.spent()
         seconds, epoch_seconds = driver.clock.refit_time(best)
         study.set_user_attr("spent_seconds", driver.spent_before + started)
-        if not _is_packaged(study, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
+        if not _is_packaged(folder, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
             try:
                 metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
             except AutoMLError:
@@ -113,14 +113,14 @@ def _note_package(study: optuna.Study, metrics: Mapping[str, Any]) -> None:
     study.set_user_attr("refit_epochs", metrics["epochs"] if metrics["refitted"] else 0)
 
 
-def _is_packaged(study: optuna.Study, best: optuna.trial.FrozenTrial, *, whole: bool) -> bool:
+def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, whole: bool) -> bool:
     """Whether the package holds `best` as well as it can: retrained for all of its epochs, or with its own weights
     where there is no time for a `whole` refit."""
-    attrs = study.user_attrs
-    if attrs.get("refitted") != best.number:
+    metrics = load_json(folder.model / "metrics.json") or {}
+    if metrics.get("trial") != best.number or "test" not in metrics or not (folder.model / "package.json").exists():
         return False
-    refitted = attrs.get("refit_epochs", 0)
-    return refitted >= best.user_attrs["spec"]["epochs"] or (refitted == 0 and not whole)
+    refitted = metrics.get("refitted", True) and metrics["epochs"] >= best.user_attrs["spec"]["epochs"]
+    return refitted or (not metrics.get("refitted", True) and not whole)
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

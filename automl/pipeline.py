@@ -20,7 +20,7 @@ from automl.errors import UsageError
 from automl.handing_over import add_stage, finish
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.search.budget import Budget, CostModel
-from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.cluster import Interrupt, Resources, check_address, cluster, resources
 from automl.search.dataset_features import dataset_features
 from automl.search.earlier import find_studies
 from automl.search.plan import Plan, Screened, cost_model, default_trials, make_plan
@@ -98,7 +98,8 @@ def search(
     earlier = find_studies(config.search.warm_start, folder)
     config = with_full_names(config)
     weights = locate_weights(config, weights_dir)
-    check_storage(config.search.storage)
+    check_storage(folder, config.search.storage)
+    check_address(ray_address)
     make_folder(folder.root)
     if not plan_only:
         make_folder(reports)  # found to be unwritable now and not after hours
@@ -246,6 +247,7 @@ def widen(study: optuna.Study, job: Job, made: Plan) -> optuna.Study:
 
 def _describe(study: optuna.Study, job: Job, made: Plan) -> None:
     """Keep in the study what it needs of its data, its plan, and the places of its weights."""
+    study.set_user_attr("config", dump_config(job.config))
     study.set_user_attr("weights", dict(job.weights))
     study.set_user_attr("dataset_features", dataset_features(job.dataset.audit, made.to_dict()).to_dict())
     if made.warm_start:

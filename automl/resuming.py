@@ -9,22 +9,25 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from automl.config import RunConfig, SearchConfig, dump_config, extended
+from automl.config import RunConfig, SearchConfig, dump_config, extended, parse_config
 from automl.data import Dataset, changes
 from automl.errors import UsageError
 from automl.handing_over import finish, resolved
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
 from automl.pipeline import SCREENING_SHARE, Job, run_trials, train_counts, widen
 from automl.search.budget import Budget
-from automl.search.cluster import Interrupt, cluster, resources
+from automl.search.cluster import Interrupt, check_address, cluster, resources
 from automl.search.plan import Plan, load_plan, make_plan
 from automl.search.spec import wants_balance
 from automl.search.storage import driver_lock, load_study, storage_kept, storage_url
 from automl.search.study import StudyRecord, counts
 from automl.space import make_space
 from automl.stages import Progress, check_screened, decode_once, locate_weights, screen, with_full_names
+
+if TYPE_CHECKING:
+    import optuna
 
 __all__ = ["resume"]
 
@@ -60,6 +63,7 @@ def resume(
         StorageError: Another driver holds it, or the storage cannot be reached.
     """
     config = resolved(folder)
+    check_address(ray_address)
     make_folder(reports)
     with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
@@ -86,6 +90,7 @@ def resume(
                 f"the data of {folder.root} have changed since the study began: {what}; "
                 "start a new study with --out, or put them back"
             )
+        config, known = _checked(study, config)
         made = load_plan(folder.plan)
         if wider is not None:
             config = extended(config, with_full_names(wider))
@@ -98,7 +103,7 @@ def resume(
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
-            if wider is not None or made.unfinished:
+            if wider is not None or made.unfinished or len(config.backbones) > known:
                 made = _widened(job, made, progress)
                 show_plan(made, dataset)
             write_atomic(folder.resolved, dump_config(config))
@@ -106,6 +111,19 @@ def resume(
             study.set_user_attr("budget_seconds", config.search.budget)
             driver = run_trials(job, study, made)
         return finish(config, folder, reports, study, driver, budget, interrupt)
+
+
+def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, int]:
+    """Return `config` of the study's file, which a person may have edited, with how many backbones the study had.
+
+    Raises:
+        ConfigError: It no longer holds what the study tried; each difference is a line.
+    """
+    began = study.user_attrs.get("config")
+    if began is None:
+        return config, len(config.backbones)
+    old = parse_config(began, "the study")
+    return extended(old, config).model_copy(update={"search": config.search}), len(old.backbones)
 
 
 def _widened(job: Job, made: Plan, progress: Progress) -> Plan:

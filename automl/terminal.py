@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import rich.console
@@ -79,13 +80,13 @@ def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
     if page is not None:
         print_board(root, "json" if as_json else "table")
     if code:
-        say(f"interrupted; everything is saved. Go on with: automl resume {root}")
+        say(f"interrupted; everything is saved. Go on with: automl resume {quote(str(root))}")
         raise typer.Exit(code)
     lines = [
         f"Report       {page}",
         f"Model        {root / 'model'}",
-        f"Predict      automl predict {root} IMAGES",
-        f"Extend       automl resume {root} --budget +1h",
+        f"Predict      automl predict {quote(str(root))} IMAGES",
+        f"Extend       automl resume {quote(str(root))} --budget +1h",
     ]
     say("\n".join(lines))
 

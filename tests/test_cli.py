@@ -20,10 +20,12 @@ import pytest
 
 from automl import __version__
 from automl.cli import app, main
+from automl.config import dump_config, load_config
+from automl.data import Dataset
 from automl.demo import write_manifest
 from automl.paths import StudyFolder
 from automl.search import cluster
-from automl.search.storage import driver_lock
+from automl.search.storage import driver_lock, load_study
 from tests.images import class_folders
 from tests.small import SPACE, coloured, new_record, small_config
 
@@ -352,3 +354,34 @@ def test_a_database_of_somebody_else_is_left_alone(automl: Callable[..., Ran], s
     Path("mine/study.db").write_text("precious")
     assert_refused(automl("search", images, "--space", space, "--out", "mine"), 2, "choose another --out")
     assert Path("mine/study.db").read_text() == "precious"
+
+
+def test_a_name_that_is_too_long_is_one_line(automl: Callable[..., Ran], space: Path, images: Path) -> None:
+    assert_refused(automl("search", images, "--space", space, "--out", "x" * 300), 2, "File name too long")
+
+
+@pytest.mark.parametrize("plan", ["{}", "[]", '{"screening": [{}]}', "null"])
+def test_a_plan_that_is_none_is_one_line(automl: Callable[..., Ran], begun: StudyFolder, plan: str) -> None:
+    load_study(begun).set_user_attr("dataset_fingerprint", Dataset.load(begun.manifest, begun.audit).fingerprint)
+    begun.plan.write_text(plan)
+    assert_refused(automl("resume", begun.root), 2, "cannot read the plan")
+
+
+def test_an_edited_space_that_lacks_what_the_study_tried_is_refused(
+    automl: Callable[..., Ran], begun: StudyFolder
+) -> None:
+    config = load_config(begun.resolved)
+    study = load_study(begun)
+    study.set_user_attr("dataset_fingerprint", Dataset.load(begun.manifest, begun.audit).fingerprint)
+    study.set_user_attr("config", dump_config(config))
+    text = begun.resolved.read_text()
+    begun.resolved.write_text(text.replace("metric: accuracy", "metric: log_loss"))
+    assert begun.resolved.read_text() != text
+    ran = automl("resume", begun.root)
+    assert (ran.code, ran.out) == (2, "")
+    assert "error: search.metric: accuracy in the study, log_loss in the new space" in ran.err
+
+
+def test_a_dead_search_has_nothing_running(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    load_study(begun).ask()
+    assert json.loads(automl("status", begun.root, "--json").out)["running"] == []

@@ -85,7 +85,7 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
         spent_seconds=round(spent, 1),
         trials={state.name: sum(each.state == state for each in trials) for state in TrialState},
         trials_per_hour=round(3600 * len(done) / searched, 1) if done and searched > 0 else None,
-        running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING],
+        running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING and driver is not None],
         best=_best(folder, study),
         gpus=_gpus() if driver is not None else [],
     )

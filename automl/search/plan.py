@@ -233,9 +233,13 @@ def load_plan(path: Path) -> Plan:
         UsageError: It is not there, or damaged.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the plan {path}: {error}; start a new study with --out") from error
+        return _parsed(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__} {error}" if isinstance(error, KeyError | TypeError) else error
+        raise UsageError(f"cannot read the plan {path}: {what}; start a new study with --out") from error
+
+
+def _parsed(value: dict[str, Any]) -> Plan:
     names = {each.name for each in fields(Cost)}
     return Plan(
         screened=[

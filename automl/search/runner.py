@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,10 +59,9 @@ def run_search(
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=_Asks(driver, failed),
+                search_alg=_Asks(driver, failed, share.concurrency),
                 scheduler=_Reports(driver, failed),
                 num_samples=-1,
-                max_concurrent_trials=share.concurrency,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -156,8 +156,9 @@ def _watched(
             yield report
         finally:
             faulthandler.cancel_dump_traceback_later()
-            if not log.stat().st_size:
-                log.unlink()
+            with contextlib.suppress(OSError):  # somebody deleted the folder
+                if not log.stat().st_size:
+                    log.unlink()
 
 
 def _reason_of(error: BaseException) -> Reason:
@@ -193,13 +194,19 @@ class _Unremembered:
 
 
 class _Asks(_Unremembered, Searcher):
-    """Tune's question "what next?", answered by the driver. Keeps no state of its own."""
+    """Tune's question "what next?", answered by the driver. Keeps no state of its own.
 
-    def __init__(self, driver: Driver, failed: _Failed) -> None:
+    It limits how many trials run at once, by those whose end has not been told. Tune's own limit
+    (`max_concurrent_trials`) counts a trial whose worker could not be used again for ever, and the search hangs.
+    """
+
+    def __init__(self, driver: Driver, failed: _Failed, concurrency: int) -> None:
         super().__init__(metric=None, mode=None)
-        self._driver, self._failed = driver, failed
+        self._driver, self._failed, self._concurrency = driver, failed, concurrency
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if len(self._driver.running) >= self._concurrency and self._failed.error is None:
+            return None
         assignment = self._failed.caught(self._driver.next, None)
         if assignment is None:  # for good, or until a running trial has ended
             over = self._driver.stop_reason is not None or self._failed.error is not None
@@ -243,6 +250,18 @@ class _Tells(_Unremembered, tune.Callback):
     def __init__(self, driver: Driver, failed: _Failed) -> None:
         self._driver, self._failed = driver, failed
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tell the trials that Tune gave up without a word, as it does where a worker cannot be used again."""
+        running = set(self._driver.running)
+        for trial in reversed(trials):
+            if not running:
+                break
+            number = trial.config["number"]
+            if number in running:
+                running.remove(number)
+                if trial.status == "ERROR":
+                    self._failed.caught(partial(self._tell, trial), None)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed.caught(lambda: self._driver.finish(trial.config["number"]), None)
 
@@ -254,7 +273,8 @@ class _Tells(_Unremembered, tune.Callback):
         text = str(cause).strip().splitlines() if cause is not None else []
         if isinstance(cause, ray.exceptions.OutOfMemoryError):  # Ray ended the worker before the kernel would
             self._driver.report(trial.config["number"], {"reason": "out_of_memory", "message": text[0][:500]})
-        self._driver.finish(trial.config["number"], error=text[0] if text else "the worker process died")
+        silent = "its worker could not be used again" if trial.status == "ERROR" else "the worker process died"
+        self._driver.finish(trial.config["number"], error=text[0] if text else silent)
         if trial.last_result.get("reason") == "interrupted":  # by a full disk, which the next trials would find too
             raise OutputError(trial.last_result["message"])
 

@@ -134,6 +134,11 @@ class Driver:
             self.stop_reason = over
         return self.stop_reason is None
 
+    @property
+    def running(self) -> list[int]:
+        """Numbers of the trials that were handed out and whose end has not been told."""
+        return list(self._running)
+
     def _roots(self) -> list[int]:
         return [each.root for each in self._running.values()]
 

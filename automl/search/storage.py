@@ -101,15 +101,31 @@ def driver_lock(folder: StudyFolder) -> Iterator[None]:
         lock.release()
 
 
-def check_storage(storage: str | None) -> None:
+def check_storage(folder: StudyFolder, storage: str | None) -> None:
     """Reach `storage` before anything costs time; the study folder's own needs no look.
 
     Raises:
         StorageError: It cannot be reached.
+        UsageError: It has a study of this name, of another folder.
     """
     if storage is not None:
         with _reaching(storage):
-            _open(storage)
+            opened = _open(storage)
+            if folder.name in optuna.get_all_study_names(opened):
+                _refuse_others(optuna.load_study(storage=opened, study_name=folder.name), folder)
+
+
+def _refuse_others(study: optuna.Study, folder: StudyFolder) -> None:
+    """Raise unless `study` is what a driver that was killed before the first trial left of a search in `folder`."""
+    of = study.user_attrs.get("folder")
+    if study.get_trials(deepcopy=False) or (of != _place(folder) and study.user_attrs):
+        raise UsageError(
+            f"the storage has a study {folder.name} already, of {of or 'another folder'}; choose another --out"
+        )
+
+
+def _place(folder: StudyFolder) -> str:
+    return f"{socket.gethostname()}:{folder.root.resolve()}"
 
 
 def create_study(
@@ -118,7 +134,7 @@ def create_study(
     """Create the study, in WAL mode where it is SQLite, so that readers never block the driver.
 
     Raises:
-        UsageError: It exists already.
+        UsageError: It exists already, with trials or of another folder.
         StorageError: The storage cannot be reached.
     """
     url = storage_url(folder, storage)
@@ -127,12 +143,13 @@ def create_study(
         if parts.get_backend_name() == "sqlite" and parts.database:
             with closing(sqlite3.connect(parts.database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-        try:
-            return optuna.create_study(storage=_open(url), study_name=folder.name, direction=direction)
-        except optuna.exceptions.DuplicatedStudyError:
-            raise UsageError(
-                f"study {folder.name} exists already; go on with: automl resume {folder.root} (or choose another --out)"
-            ) from None
+        opened = _open(url)
+        if folder.name in optuna.get_all_study_names(opened):
+            _refuse_others(optuna.load_study(storage=opened, study_name=folder.name), folder)
+            optuna.delete_study(storage=opened, study_name=folder.name)
+        study = optuna.create_study(storage=opened, study_name=folder.name, direction=direction)
+        study.set_user_attr("folder", _place(folder))
+        return study
 
 
 def load_study(folder: StudyFolder, *, storage: str | None = None) -> optuna.Study:
