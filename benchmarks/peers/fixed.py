@@ -9,21 +9,21 @@ augmentation. There is no budget. The best epoch on the images set aside for val
 
 from __future__ import annotations
 
-import time
+import argparse
+import tempfile
+from pathlib import Path
 
-STARTED = time.time()
+import torch
 
-import argparse  # noqa: E402
-import tempfile  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import torch  # noqa: E402
-
-from benchmarks.peers.training import FIXED, Incumbents, fit, save  # noqa: E402
+from benchmarks.peers.training import FIXED, Incumbents, fit, save
 
 SETTING = {
-    "backbone": "tf_efficientnet_lite0.in1k", "learning_rate": 1e-3, "augmentation": "light", "resolution": 224, **FIXED,
-}  # fmt: skip
+    **FIXED,
+    "backbone": "tf_efficientnet_lite0.in1k",
+    "resolution": 224,
+    "learning_rate": 1e-3,
+    "augmentation": "light",
+}
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(given.cpus)
-    incumbents = Incumbents(given.out.resolve(), STARTED)
+    incumbents = Incumbents(given.out.resolve())
     config = {**SETTING, "freeze": given.freeze, "epochs": given.epochs}
     for accuracy, state in fit(config, given.data.resolve(), given.weights_dir.resolve(), given.seed):
         print(f"epoch {state['config']['epoch']}/{given.epochs}: {accuracy:.4f}", flush=True)

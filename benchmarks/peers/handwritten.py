@@ -4,8 +4,8 @@
 
 FOLDER holds one folder of images per class. Trials are drawn by `OptunaSearch` (its default, TPE) and stopped early by
 `ASHAScheduler` with its defaults; every trial has one core, as Ray gives it by default. What is best on the images set
-aside for validation is handed over: each new best checkpoint is kept in OUT/incumbents/NNN with the seconds since the
-start, and the last of them is the answer. It knows nothing of the package `automl`.
+aside for validation is handed over: each new best checkpoint is kept in OUT/incumbents/NNN with the time at which it
+was there, and the last of them is the answer. It knows nothing of the package `automl`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def main() -> None:
     out = given.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
 
+    incumbents = Incumbents(out)
     ray.init(num_cpus=given.cpus, include_dashboard=False)
     function = tune.with_parameters(
         trainable, data=given.data.resolve(), weights_dir=given.weights_dir.resolve(), seed=given.seed,
@@ -88,14 +89,13 @@ def main() -> None:
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(out),
-            callbacks=[KeepIncumbents(Incumbents(out, STARTED))],
+            callbacks=[KeepIncumbents(incumbents)],
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="accuracy"),
             verbose=1,
         ),
     )
     results = tuner.fit()
-    best = results.get_best_result(scope="all")
-    print(f"best of {len(results)} trials: {best.metrics_dataframe['accuracy'].max():.4f} with {best.config}")
+    print(f"{len(results)} trials, best validation accuracy {incumbents.best:.4f}")
 
 
 if __name__ == "__main__":

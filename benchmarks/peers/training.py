@@ -113,13 +113,11 @@ def predict(folder: Path, paths: Sequence[str]) -> list[str]:
 
 
 class Incumbents:
-    """Keeps every checkpoint that is better than all before it in `out`/incumbents/NNN, and when it was there.
+    """Keeps every checkpoint that is better than all before it in `out`/incumbents/NNN; `out`/incumbents.jsonl has the
+    `time.time` at which it was there."""
 
-    started: seconds of `time.time` when the command was started.
-    """
-
-    def __init__(self, out: Path, started: float) -> None:
-        self.out, self.started, self.best, self.count = out, started, -1.0, 0
+    def __init__(self, out: Path) -> None:
+        self.out, self.best, self.count = out, -1.0, 0
 
     def offer(self, folder: Path) -> None:
         """Copy `folder`, as `save` wrote it, if it is the best so far."""
@@ -129,6 +127,6 @@ class Incumbents:
         self.best, kept = accuracy, self.out / "incumbents" / f"{self.count:03d}"
         self.count += 1
         shutil.copytree(folder, kept)
-        line = {"seconds": round(time.time() - self.started, 2), "accuracy": accuracy, "folder": str(kept)}
+        line = {"time": time.time(), "accuracy": accuracy, "folder": str(kept)}
         with open(self.out / "incumbents.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")

@@ -23,21 +23,24 @@ the given share of the cores. The whole race takes about four hours; run nothing
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
-import shutil
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
-import pandas as pd
+ENVIRONMENT = dict(os.environ)  # for the contenders, before imports of this process set variables of Ray's
 
-from benchmarks.curves.recorded import merge
-from benchmarks.race import data, results
-from benchmarks.race.contenders import KINDS, command_of, found_by, predict, reloaded_validation, write_space
-from benchmarks.race.measure import run
+import argparse  # noqa: E402
+import logging  # noqa: E402
+import shutil  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import NamedTuple  # noqa: E402
+
+import pandas as pd  # noqa: E402
+
+from benchmarks.curves.recorded import merge  # noqa: E402
+from benchmarks.race import data, results  # noqa: E402
+from benchmarks.race.contenders import KINDS, command_of, found_by, predict, reloaded_validation, write_space  # noqa: E402
+from benchmarks.race.measure import run  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -94,7 +97,7 @@ def race(job: Job, given: argparse.Namespace) -> None:
         epochs=given.epochs,
     )  # fmt: skip
     started = time.time()
-    measured = run(command, folder.with_name(folder.name + ".log"))
+    measured = run(command, folder.with_name(folder.name + ".log"), ENVIRONMENT)
     found = found_by(job.contender, folder, started, measured.wall_seconds)
     scores = []
     for each in found:
@@ -104,11 +107,8 @@ def race(job: Job, given: argparse.Namespace) -> None:
     key = {"set": job.set, "seed": job.seed, "contender": job.contender}
     rows, curve = [], []
     for budget in job.budgets:
-        in_time = [
-            number
-            for number, each in enumerate(found)
-            if KINDS[job.contender] != "peers" or each.seconds <= 60 * budget
-        ]
+        limit = 60 * budget if KINDS[job.contender] == "peers" else float("inf")
+        in_time = [number for number, each in enumerate(found) if each.seconds <= limit]
         last = found[in_time[-1]] if in_time else None
         reloaded = reloaded_validation(job.contender, last) if last else None
         rows.append(
@@ -124,6 +124,7 @@ def race(job: Job, given: argparse.Namespace) -> None:
                 "exit_code": measured.exit_code,
                 "model": last.what if last else None,
                 "cores": os.cpu_count(),
+                "own_cpu_seconds": round(measured.own_seconds, 1),
                 "load_average": round(measured.load_average, 2),
                 "others_share": round(measured.others_share, 4),
                 "date": time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/race"), help="folder for images, weights and runs")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the tables and the plot")
     parser.add_argument(
-        "--space", default="demo", help="search space of `automl search`; the rivals' is written to match demo"
+        "--space", default="demo", help="search space of `automl search`; the rivals have demo's choices"
     )
     parser.add_argument("--epochs", type=int, help="of the rivals' trainings; default: their own")
     parser.add_argument("--again-if-disturbed", type=_share, metavar="SHARE", help="such as 10%%")

@@ -30,7 +30,8 @@ class Found(NamedTuple):
 
     seconds: since the command was started.
     validation: its accuracy on the contender's own validation images.
-    test: whether it is a model of its own, with which the test images can be predicted; otherwise `folder` is "".
+    folder: where the model is; "" where its weights were not kept, so that it cannot be tested.
+    what: the model in words.
     """
 
     seconds: float
@@ -91,10 +92,10 @@ def found_by(contender: str, out: Path, started: float, wall: float) -> list[Fou
     for line in lines:
         config = json.loads(Path(line["folder"], "config.json").read_text())
         what = (
-            f"{config['backbone']} freeze {config['freeze']:g} {config['resolution']} px lr {config['learning_rate']:.1e} "
-            f"{config['augmentation']}, epoch {config['epoch']}/{config['epochs']}"
+            f"{config['backbone']} freeze {config['freeze']:g} {config['resolution']} px "
+            f"lr {config['learning_rate']:.1e} {config['augmentation']}, epoch {config['epoch']}/{config['epochs']}"
         )
-        found.append(Found(line["seconds"], line["accuracy"], line["folder"], what))
+        found.append(Found(line["time"] - started, line["accuracy"], line["folder"], what))
     return found
 
 
@@ -129,7 +130,6 @@ def reloaded_validation(contender: str, model: Found) -> float | None:
     if contender == "automl":
         return None  # the refit has trained on them
     paths = json.loads(Path(model.folder, "config.json").read_text())["validation"]
-    right = [
-        label == Path(path).parent.name for label, path in zip(predict(contender, model, paths), paths, strict=True)
-    ]
+    predicted = predict(contender, model, paths)
+    right = [label == Path(path).parent.name for label, path in zip(predicted, paths, strict=True)]
     return sum(right) / len(right)

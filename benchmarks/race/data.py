@@ -56,7 +56,7 @@ def _draw(name: str, seed: int, count: int, work: Path) -> pd.DataFrame:
 
 
 def write_weights(folder: Path) -> Path:
-    """Write the weights of the backbones, as installed packages have them, as ``NAME.safetensors``. Returns `folder`."""
+    """Write the weights of the backbones, from installed packages, as ``NAME.safetensors``. Returns `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     backbones = [find(name) for name in BACKBONES]
     missing = {each: folder / f"{each.name.partition('/')[2]}.safetensors" for each in backbones}

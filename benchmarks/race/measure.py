@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,17 +21,19 @@ class Measured(NamedTuple):
 
     wall_seconds: from its start to its end.
     load_average: of the last minute before its start.
+    own_seconds: CPU time of the command and all below it.
     others_share: CPU time of everything else, stolen time of a virtual machine included, as a share of all cores.
     """
 
     exit_code: int
     wall_seconds: float
     load_average: float
+    own_seconds: float
     others_share: float
 
 
-def run(command: list[str], log: Path) -> Measured:
-    """Run `command` with its output in `log`, wait for it, and for the processes it leaves behind.
+def run(command: list[str], log: Path, environment: Mapping[str, str]) -> Measured:
+    """Run `command` in `environment`, with its output in `log`, wait for it, and for the processes it leaves behind.
 
     CPU time of the command is that of its processes and all below them, looked at every second, so what a process does
     in its last second counts as others'.
@@ -39,7 +42,7 @@ def run(command: list[str], log: Path) -> Measured:
     seen: dict[psutil.Process, float] = {}
     busy, own, started = _busy_seconds(), time.process_time(), time.monotonic()
     with open(log, "w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
         seen[psutil.Process(process.pid)] = 0.0
         while True:
             _look(seen)
@@ -48,9 +51,10 @@ def run(command: list[str], log: Path) -> Measured:
                 break
     wall = time.monotonic() - started
     _look(seen)
-    others = _busy_seconds() - busy - (time.process_time() - own) - sum(seen.values())
+    mine = sum(seen.values())
+    others = _busy_seconds() - busy - (time.process_time() - own) - mine
     psutil.wait_procs([each for each in seen if each.is_running()], timeout=_PATIENCE)
-    return Measured(code, wall, load, max(0.0, others) / (wall * (os.cpu_count() or 1)))
+    return Measured(code, wall, load, mine, max(0.0, others) / (wall * (os.cpu_count() or 1)))
 
 
 def _look(seen: dict[psutil.Process, float]) -> None:

@@ -45,7 +45,7 @@ def judge(rows: pd.DataFrame, *, short: float = 3.0, long: float = 8.0) -> list[
     for name in sorted(set(rows["set"])):
         for minutes, against, whose in (
             (long, rivals, "rival's"),
-            (short, searches, f"search rival's at {long:g} min"),
+            (short, searches, f"rival's that searches for {long:g} min"),
         ):
             ours = found.get((name, "automl", minutes))
             theirs = {contender: found.get((name, contender, budget)) for contender, budget in against}
@@ -89,9 +89,10 @@ def write(out: Path) -> str:
     words = {True: "met", False: "**missed**", None: "not decided"}
     verdicts = pd.DataFrame([each._replace(met=words[each.met]) for each in judge(rows)])
     what = rows[[*KEYS, "model"]].fillna("nothing")
+    counts = rows.groupby("set")["test_images"].max()
     text = (
-        f"# The race\n\nTest images: {', '.join(sorted({f'{a}: {b}' for a, b in zip(rows['set'], rows['test_images'], strict=True)}))}."
-        f" The search's models see all given images after the refit; rivals keep a fifth for validation.\n\n"
+        f"# The race\n\nTest images: {', '.join(f'{name} {count}' for name, count in counts.items())}. After the refit "
+        "the search's model has seen all given images but its test split's; rivals keep a fifth for validation.\n\n"
         f"{markdown(verdicts)}\n{markdown(table(rows))}\nWhat was handed over:\n\n{markdown(what)}"
     )
     (out / "race.md").write_text(text)
