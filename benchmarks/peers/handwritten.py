@@ -35,6 +35,9 @@ SPACE = {
 }
 
 
+EPOCHS = 4  # what eight minutes on two cores have time for
+
+
 class KeepIncumbents(tune.Callback):
     def __init__(self, incumbents: Incumbents) -> None:
         self.incumbents = incumbents
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--resolution", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=8, help="of a trial that is not stopped")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of a trial that is not stopped")
     parser.add_argument("--cpus", type=int, default=2, help="cores of this machine to use")
     parser.add_argument("--cpus-per-trial", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

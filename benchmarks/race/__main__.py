@@ -17,8 +17,9 @@ the run of 8, and one run serves all budgets. What it finds after its budget doe
 budget: their rows have 0 minutes.
 
 Rows go to `race.csv` when a run is done, and a run with all its rows is not repeated: stop it at any time and start it
-again. A row has the CPU time that others took meanwhile; `--again-if-disturbed` repeats those in which it was more than
-the given share of the cores. The whole race takes about four hours; run nothing else.
+again. A row has the CPU time that others took meanwhile, which harms the handwritten search most, since Ray gives its
+workers the niceness 15 unless told otherwise; `--again-if-disturbed` repeats those in which it was more than the given
+share of the cores. The whole race takes about four hours; run nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ENVIRONMENT = dict(os.environ)  # for the contenders, before imports of this pro
 
 import argparse  # noqa: E402
 import logging  # noqa: E402
+import re  # noqa: E402
 import shutil  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
@@ -55,7 +57,7 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.set}-{self.seed}-{self.contender}-{max(self.budgets):g}".replace(" ", "-").replace("/", "-")
+        return re.sub(r"[^a-z0-9.]+", "-", f"{self.set} {self.seed} {self.contender} {max(self.budgets):g}")
 
 
 def jobs(sets: list[str], seeds: list[int], kinds: list[str], minutes: list[float]) -> Iterator[Job]:
