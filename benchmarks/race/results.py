@@ -137,7 +137,7 @@ def plot(rows: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
                 style = "--" if kind == "automl" else "-"
                 axes.step(times, values, style, where="post", color=colour, linewidth=1, alpha=0.6)
             marker, handed = {"automl": "*", "fixed": "s", "peers": "o"}[kind], own.dropna(subset="test_accuracy")
-            minutes = handed["wall_seconds"].where(kind != "peers", 60 * handed["minutes"]) / 60
+            minutes = handed["minutes"] if kind == "peers" else handed["wall_seconds"] / 60
             axes.plot(minutes, handed["test_accuracy"], marker, color=colour, markersize=7, label=label)
         axes.set(title=name, xlabel="minutes since the command", ylabel="test accuracy")
         axes.set_xlim(left=0)
