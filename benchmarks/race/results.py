@@ -123,7 +123,7 @@ def plot(rows: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
 
     rcParams["svg.hashsalt"] = "race"  # the same figures give the same file
     names = sorted(set(rows["set"]))
-    figure = Figure(figsize=(6.2 * len(names), 4.6), layout="constrained")
+    figure = Figure(figsize=(4 + 4 * len(names), 4.8), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for number, (contender, kind) in enumerate(KINDS.items()):
             colour, label = COLOURS[(number + 1) % len(COLOURS)], contender
@@ -142,6 +142,7 @@ def plot(rows: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
         axes.set(title=name, xlabel="minutes since the command", ylabel="test accuracy")
         axes.set_xlim(left=0)
         axes.grid(color="#dddddd", linewidth=0.6)
-        axes.legend(loc="lower right", fontsize=8, title="handed over (dashed: validation before the refit)",
-                    title_fontsize=7)  # fmt: skip
+    handles, labels = axes.get_legend_handles_labels()
+    title = "handed over; lines: incumbents (dashed: validation accuracy, before the refit)"
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(KINDS), title=title)
     figure.savefig(path, metadata={"Date": None})
