@@ -108,9 +108,8 @@ def cluster(address: str | None) -> Iterator[None]:
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     patience = {name: os.environ.get(name, value) for name, value in WORKERS.items()}
-    os.environ.update(
-        KEPT_BUFFERS | patience
-    )  # inherited by workers on this machine, which start a second sooner than with
+    environment = KEPT_BUFFERS | patience
+    os.environ.update(environment)  # inherited by workers on this machine, which start a second sooner than with
     try:  # a runtime environment, the way to reach those of another's cluster
         with _signals_kept():
             ray.init(
@@ -118,7 +117,7 @@ def cluster(address: str | None) -> Iterator[None]:
                 configure_logging=False,
                 log_to_driver=False,
                 include_dashboard=False if address is None else None,
-                runtime_env={"env_vars": KEPT_BUFFERS | patience} if address else None,
+                runtime_env={"env_vars": environment} if address else None,
             )
     except (OSError, RuntimeError, ValueError) as error:
         what = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
