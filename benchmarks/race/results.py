@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib import rcParams
+from matplotlib.figure import Figure
 
 from benchmarks.curves.recorded import COLOURS, markdown
 from benchmarks.race.contenders import KINDS
@@ -91,7 +93,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(out: Path) -> str:
-    """Write `out`/race.md and, where matplotlib is installed, `out`/race.svg from the CSV files. Returns the text."""
+    """Write `out`/race.md and `out`/race.svg from the CSV files. Returns the text."""
     rows, curves = pd.read_csv(out / "race.csv"), pd.read_csv(out / "curves.csv")
     words = {True: "met", False: "**missed**", None: "not decided"}
     verdicts = pd.DataFrame([each._replace(met=words[each.met]) for each in judge(rows)])
@@ -103,12 +105,7 @@ def write(out: Path) -> str:
         f"{markdown(verdicts)}\n{markdown(table(rows))}\nWhat was handed over:\n\n{markdown(what)}"
     )
     (out / "race.md").write_text(text)
-    try:
-        plot(rows, curves, out / "race.svg")
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        print("no plot: pip install matplotlib, then --only tables")
+    plot(rows, curves, out / "race.svg")
     return text
 
 
@@ -118,9 +115,6 @@ def plot(rows: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
     The search's incumbents have no weights of their own any more: dashed is their validation accuracy, and the points
     are the test accuracy of what it handed over. A setting without a budget is a point at the time it took.
     """
-    from matplotlib import rcParams
-    from matplotlib.figure import Figure
-
     rcParams["svg.hashsalt"] = "race"  # the same figures give the same file
     names = sorted(set(rows["set"]))
     figure = Figure(figsize=(4 + 4 * len(names), 4.8), layout="constrained")
