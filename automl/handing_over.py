@@ -15,7 +15,7 @@ from automl.ranking.leaderboard import best_trial
 from automl.reporting import write_report
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt
-from automl.search.searcher import Driver
+from automl.search.driver import Driver
 from automl.search.storage import driver_lock, load_study, storage_kept, storage_url
 from automl.stages import adopt_best, refit_best
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from automl.search.scheduler import groups_of
+from automl.search.rungs import groups_of
 
 __all__ = ["RULES", "best_trial", "epochs_of", "in_order", "is_ranked", "preference", "score_of", "superseded"]
 

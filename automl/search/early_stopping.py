@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from automl.config import SearchConfig
 from automl.paths import StudyFolder
 from automl.search.budget import CostModel
-from automl.search.scheduler import Rungs, groups_of
+from automl.search.rungs import Rungs, groups_of
 from automl.search.study import StudyRecord
 
 __all__ = ["EarlyStopping", "root_of"]

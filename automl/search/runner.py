@@ -25,7 +25,7 @@ from automl.errors import OutputError
 from automl.paths import StudyFolder, make_folder
 from automl.search.assignment import Assignment
 from automl.search.cluster import Resources, each_task
-from automl.search.searcher import Driver
+from automl.search.driver import Driver
 from automl.search.spec import TrialSpec
 from automl.search.study import Reason
 from automl.search.trial import load_dataset, prepare_process, run_trial

@@ -35,8 +35,8 @@ from scipy.stats import norm
 from sklearn.ensemble import ExtraTreesRegressor
 
 from automl.search.plan import default_trials
+from automl.search.rungs import Rungs, groups_of
 from automl.search.sampler import make_sampler
-from automl.search.scheduler import Rungs, groups_of
 from automl.space import Space
 from benchmarks.curves import recorded
 from benchmarks.curves.recorded import HERE, SETS, Cost, Curve, Params, World, features, points_of

@@ -19,8 +19,8 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
+from automl.search.driver import Driver
 from automl.search.runner import run_search
-from automl.search.searcher import Driver
 from automl.search.storage import create_study, load_study, patient
 from automl.search.study import StudyRecord, counts
 from tests.faults import Gate, Step, run_script, worked, write_script

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
+from automl.search.driver import Driver
 from automl.search.runner import _Asks, _Failed, _Tells, run_search
-from automl.search.searcher import Driver
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
 from automl.search.trial import load_dataset

@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 
 from automl.paths import StudyFolder, make_folder
 from automl.search.assignment import Assignment
-from automl.search.scheduler import IN_LINE
-from automl.search.searcher import Driver
+from automl.search.driver import Driver
+from automl.search.rungs import IN_LINE
 from automl.search.spec import TrialSpec
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
