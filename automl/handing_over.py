@@ -16,7 +16,8 @@ from automl.reporting import write_report
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt
 from automl.search.driver import Driver
-from automl.search.storage import driver_lock, load_study, storage_kept, storage_url
+from automl.search.lock import driver_lock
+from automl.search.storage import load_study, storage_kept, storage_url
 from automl.stages import adopt_best, refit_best
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
         NoTrialFinishedError: No trial of the study has finished.
     """
     config = resolved(folder)
-    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
+    with driver_lock(folder, config.search.storage), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
         trial = best_trial(study) if number is None else _numbered(study, number)
         if trial is None:

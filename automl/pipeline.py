@@ -24,13 +24,13 @@ from automl.search.cluster import Interrupt, Resources, check_address, cluster, 
 from automl.search.dataset_features import dataset_features
 from automl.search.driver import Driver
 from automl.search.earlier import find_studies
+from automl.search.lock import driver_lock
 from automl.search.plan import Plan, Screened, cost_model, default_trials, make_plan
 from automl.search.runner import run_one, run_search
 from automl.search.spec import wants_balance
 from automl.search.storage import (
     check_storage,
     create_study,
-    driver_lock,
     extend_choices,
     load_study,
     storage_kept,
@@ -103,7 +103,7 @@ def search(
     make_folder(folder.root)
     if not plan_only:
         make_folder(reports)  # found to be unwritable now and not after hours
-    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
+    with driver_lock(folder, config.search.storage), storage_kept(storage_url(folder, config.search.storage)):
         dataset = audit(config, folder, progress)
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)

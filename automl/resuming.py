@@ -19,9 +19,10 @@ from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomi
 from automl.pipeline import SCREENING_SHARE, Job, run_trials, train_counts, widen
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, check_address, cluster, resources
+from automl.search.lock import driver_lock
 from automl.search.plan import Plan, load_plan, make_plan
 from automl.search.spec import wants_balance
-from automl.search.storage import driver_lock, load_study, storage_kept, storage_url
+from automl.search.storage import load_study, storage_kept, storage_url
 from automl.search.study import StudyRecord, counts
 from automl.space import make_space
 from automl.stages import Progress, check_screened, decode_once, locate_weights, screen, with_full_names
@@ -65,7 +66,7 @@ def resume(
     config = resolved(folder)
     check_address(ray_address)
     make_folder(reports)
-    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
+    with driver_lock(folder, config.search.storage), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
         remove_leftovers(folder.root)
         spent = float(study.user_attrs.get("spent_seconds", 0.0))

@@ -25,7 +25,8 @@ from automl.data import Dataset
 from automl.demo import write_manifest
 from automl.paths import StudyFolder
 from automl.search import cluster
-from automl.search.storage import driver_lock, load_study
+from automl.search.lock import driver_lock
+from automl.search.storage import load_study
 from tests.images import class_folders
 from tests.small import SPACE, coloured, new_record, small_config
 

@@ -18,9 +18,9 @@ from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.ranks import best_trial, score_of
 from automl.ranking.statistics import METRICS, interval
+from automl.search.lock import driver_of
 from automl.search.show import in_words
 from automl.search.snapshot import snapshot
-from automl.search.storage import driver_of
 from automl.search.study import counts
 
 __all__ = ["Running", "Status", "look", "status_lines"]

@@ -24,8 +24,9 @@ from automl.data import Audit
 from automl.errors import AutoMLError, StorageError, UsageError
 from automl.paths import StudyFolder
 from automl.search.dataset_features import DatasetFeatures, dataset_features
+from automl.search.lock import driver_of
 from automl.search.snapshot import snapshot
-from automl.search.storage import driver_of, load_study
+from automl.search.storage import load_study
 
 __all__ = ["EarlierStudy", "find_studies", "good_trials", "read_study"]
 

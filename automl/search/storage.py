@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
-import os
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import optuna
-import psutil
-from filelock import FileLock, Timeout
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages._rdb.models import TrialModel, TrialParamModel
 from sqlalchemy import event, select
@@ -24,19 +19,18 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from automl.errors import OutputError, StorageError, UsageError
-from automl.paths import StudyFolder, write_atomic
+from automl.errors import StorageError, UsageError
+from automl.paths import StudyFolder
 from automl.space import Space
 
 __all__ = [
-    "DriverProcess",
     "check_storage",
     "create_study",
-    "driver_lock",
-    "driver_of",
     "extend_choices",
     "load_study",
     "patient",
+    "reaching",
+    "shown_url",
     "storage_kept",
     "storage_url",
 ]
@@ -57,50 +51,6 @@ def storage_url(folder: StudyFolder, storage: str | None) -> str:
     return URL.create("sqlite", database=str(folder.database.resolve())).render_as_string()
 
 
-class DriverProcess(NamedTuple):
-    """Who drives a study: process and host, and since when (seconds since 1970)."""
-
-    pid: int
-    host: str
-    since: float
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
-
-
-def driver_of(folder: StudyFolder) -> DriverProcess | None:
-    """Return who drives the study now, or None. On another host a driver that was killed is still named."""
-    try:
-        found = DriverProcess(**json.loads(folder.driver.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return None if found.host == socket.gethostname() and not psutil.pid_exists(found.pid) else found
-
-
-@contextmanager
-def driver_lock(folder: StudyFolder) -> Iterator[None]:
-    """Hold the study for this process.
-
-    Raises:
-        StorageError: Another driver holds it; the message names its host and process.
-        OutputError: The folder cannot be written.
-    """
-    lock = FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = driver_of(folder) or "another process"
-        raise StorageError(f"study {folder.root} is in use by {who}; wait for it or stop it first") from None
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder.lock}: {error.strerror or error}") from error
-    try:
-        write_atomic(folder.driver, json.dumps(DriverProcess(os.getpid(), socket.gethostname(), time.time())._asdict()))
-        yield
-    finally:
-        folder.driver.unlink(missing_ok=True)
-        lock.release()
-
-
 def check_storage(folder: StudyFolder, storage: str | None) -> None:
     """Reach `storage` before anything costs time; the study folder's own needs no look.
 
@@ -109,7 +59,7 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
         UsageError: It has a study of this name, of another folder.
     """
     if storage is not None:
-        with _reaching(storage):
+        with reaching(storage):
             opened = _open(storage)
             if folder.name in optuna.get_all_study_names(opened):
                 _refuse_others(optuna.load_study(storage=opened, study_name=folder.name), folder)
@@ -138,7 +88,7 @@ def create_study(
         StorageError: The storage cannot be reached.
     """
     url = storage_url(folder, storage)
-    with _reaching(url):
+    with reaching(url):
         parts = make_url(url)
         if parts.get_backend_name() == "sqlite" and parts.database:
             with closing(sqlite3.connect(parts.database)) as connection:
@@ -165,14 +115,14 @@ def load_study(folder: StudyFolder, *, storage: str | None = None) -> optuna.Stu
             f"no study in {folder.root}: expected {folder.database.name} there; bring it back, or start anew with "
             f"automl search in another --out"
         )
-    with _reaching(url):
+    with reaching(url):
         opened, name = _open(url), folder.name
         if storage is None:  # the only one in its file, under the name that its folder had
             name = next(iter(optuna.get_all_study_names(opened)), name)
         try:
             return optuna.load_study(storage=opened, study_name=name)
         except KeyError:
-            raise UsageError(f"no study named {name} in {_shown(url)}; start one with automl search") from None
+            raise UsageError(f"no study named {name} in {shown_url(url)}; start one with automl search") from None
 
 
 def extend_choices(study: optuna.Study, space: Space) -> None:
@@ -215,7 +165,7 @@ def storage_kept(url: str) -> Iterator[None]:
         yield
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0]
-        raise StorageError(f"lost study storage {_shown(url)}: {_remedy(error, first)}") from error
+        raise StorageError(f"lost study storage {shown_url(url)}: {_remedy(error, first)}") from error
 
 
 def patient(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -285,16 +235,16 @@ def _remedy(error: Exception, first: str) -> str:
     return f"{first}; go on with automl resume when it is there"
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """The URL without user and password."""
     scheme, _, rest = url.rpartition("://")
     return f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
 
 
 @contextmanager
-def _reaching(url: str) -> Iterator[None]:
+def reaching(url: str) -> Iterator[None]:
     try:
         yield
     except (*_BROKEN, sqlite3.Error, ImportError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StorageError(f"cannot use study storage {_shown(url)}: {_remedy(error, first)}") from error
+        raise StorageError(f"cannot use study storage {shown_url(url)}: {_remedy(error, first)}") from error

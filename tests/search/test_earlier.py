@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from automl.errors import AutoMLError, UsageError
 from automl.paths import StudyFolder
 from automl.search.earlier import find_studies, read_study
-from automl.search.storage import driver_lock, load_study
+from automl.search.lock import driver_lock
+from automl.search.storage import load_study
 from tests.earlier import FEATURES, content, write_earlier
 from tests.small import RESNET
 

@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 
 from automl.errors import StorageError, UsageError
 from automl.paths import StudyFolder
-from automl.search.storage import check_storage, create_study, driver_lock, driver_of, load_study
+from automl.search.lock import driver_lock, driver_of
+from automl.search.storage import check_storage, create_study, load_study
 from automl.search.study import StudyRecord
 from tests.small import new_record, small_config
 
@@ -192,7 +193,7 @@ import sys
 import time
 from pathlib import Path
 from automl.paths import StudyFolder
-from automl.search.storage import driver_lock
+from automl.search.lock import driver_lock
 with driver_lock(StudyFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
