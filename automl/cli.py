@@ -54,6 +54,12 @@ RAY = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster to u
 STORAGE = Annotated[
     str | None, typer.Option("--storage", help="RDB URL of the study; default: SQLite in the study folder")
 ]
+WARM_START = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--warm-start", metavar="RUN", help="earlier study, or a folder of them, to learn from; may be given repeatedly"
+    ),
+]
 MAX_LATENCY = Annotated[
     float | None, typer.Option("--max-latency-ms", min=0, help="only trials whose model takes no longer for one image")
 ]
@@ -63,6 +69,11 @@ MAX_PARAMETERS = Annotated[
 MAX_MEMORY = Annotated[
     float | None, typer.Option("--max-memory-mb", min=0, help="only trials whose training took no more memory, in MB")
 ]
+METRIC = Annotated[
+    str | None,
+    typer.Option("--metric", help="rank by accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, "
+                 "log_loss or auroc; default: what the search optimised"),
+]  # fmt: skip
 JSON = Annotated[bool, typer.Option("--json", help="print the leaderboard as JSON at the end")]
 
 
@@ -88,23 +99,25 @@ class ExportFormat(StrEnum):
 def search(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
     seed: SEED = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None,
-    storage: STORAGE = None, as_json: JSON = False,
+    storage: STORAGE = None, warm_start: WARM_START = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Audit the data, screen the backbones, plan, search, refit the best, and report."""
     _search(
-        data, space, budget, trials, out, seed, reports, weights_dir, ray_address, storage, as_json, plan_only=False
-    )
+        data, space, budget, trials, out, seed, reports, weights_dir, ray_address, storage, as_json, warm_start,
+        plan_only=False,
+    )  # fmt: skip
 
 
 @app.command()
 def plan(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
-    seed: SEED = None, weights_dir: WEIGHTS = None, ray_address: RAY = None,
+    seed: SEED = None, weights_dir: WEIGHTS = None, ray_address: RAY = None, warm_start: WARM_START = None,
 ) -> None:  # fmt: skip
     """Audit, screen and plan, without the search."""
     _search(
-        data, space, budget, trials, out, seed, Path("reports"), weights_dir, ray_address, None, False, plan_only=True
-    )
+        data, space, budget, trials, out, seed, Path("reports"), weights_dir, ray_address, None, False, warm_start,
+        plan_only=True,
+    )  # fmt: skip
 
 
 @app.command()
@@ -143,13 +156,14 @@ def resume(
 @app.command()
 def leaderboard(
     run: RUN, style: Annotated[BoardFormat, typer.Option("--format")] = BoardFormat.table,
+    metric: METRIC = None,
     max_latency_ms: MAX_LATENCY = None, max_parameters: MAX_PARAMETERS = None, max_memory_mb: MAX_MEMORY = None,
 ) -> None:  # fmt: skip
     """Print the leaderboard of a study, and why it is so; also while it runs."""
     from automl.ranking.limits import Limits
 
     limits = Limits(max_latency_ms, max_parameters, max_memory_mb)
-    print_board(_study(run).root, style.value, limits)
+    print_board(_study(run).root, style.value, limits, _known(metric))
 
 
 @app.command()
@@ -178,7 +192,7 @@ def status(run: RUN, as_json: Annotated[bool, typer.Option("--json", help="print
 
 @app.command()
 def report(
-    run: RUN, reports: REPORTS = Path("reports"),
+    run: RUN, reports: REPORTS = Path("reports"), metric: METRIC = None,
     max_latency_ms: MAX_LATENCY = None, max_parameters: MAX_PARAMETERS = None, max_memory_mb: MAX_MEMORY = None,
 ) -> None:  # fmt: skip
     """Write the leaderboard report of a study; also while it runs."""
@@ -186,7 +200,7 @@ def report(
     from automl.reporting import write_report
 
     folder, limits = _study(run), Limits(max_latency_ms, max_parameters, max_memory_mb)
-    show(write_report(folder, reports, open_study(folder), limits))
+    show(write_report(folder, reports, open_study(folder), limits, _known(metric)))
 
 
 @app.command()
@@ -196,13 +210,13 @@ def refit(
     reports: REPORTS = Path("reports"),
 ) -> None:
     """Retrain a trial's configuration in full on train + validation, score it on the test split, package it."""
-    from automl import pipeline
+    from automl import handing_over
     from automl.search.trial import prepare_process
 
     prepare_process(None)
     folder = _study(run)
     log_to(folder.log)
-    metrics = pipeline.refit_trial(folder, reports, trial)
+    metrics = handing_over.refit_trial(folder, reports, trial)
     test = metrics["test"]
     show(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
           f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip
@@ -222,12 +236,10 @@ def predict(
     from automl.refit import find_images, format_predictions
     from automl.refit import predict as apply
 
-    folder = model if (model / "package.json").exists() else StudyFolder(model).model
-    if not folder.exists():
-        raise UsageError(f"no model in {model}: expected a model package or a study folder whose refit is done")
-    truth: dict[str, str] = {}
     if split is not None and paths:
         raise UsageError("give either images or --split, not both")
+    folder = _package(model)
+    truth: dict[str, str] = {}
     if split is not None:
         truth = _labelled(StudyFolder(model), split)
     elif not paths:
@@ -253,10 +265,9 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="file to write; default: in the package")] = None,
 ) -> None:
     """Write the winner as ONNX or as a torch.export program, checked against the original."""
-    from automl.paths import StudyFolder
     from automl.refit.export import export_package
 
-    folder = model if (model / "package.json").exists() else StudyFolder(model).model
+    folder = _package(model)
     show(export_package(folder, style.value, out))
 
 
@@ -325,21 +336,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _search(
     data: Path, space: str, budget: str | None, trials: int | None, out: Path | None, seed: int | None, reports: Path,
-    weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool, *, plan_only: bool,
+    weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool,
+    warm_start: list[Path] | None = None, *, plan_only: bool,
 ) -> None:  # fmt: skip
     from automl import pipeline
     from automl.paths import StudyFolder
 
     if not data.exists():
         raise DataError(f"no such file or folder: {data}")
-    config = _config(space, data, budget, trials, seed, storage)
+    config = _config(space, data, budget, trials, seed, storage, warm_start)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     if out is not None and not str(out).strip(" ."):
         raise UsageError("--out: a folder of its own is needed, such as runs/NAME")
     root = out or Path("runs") / f"{data.resolve().stem}-{'plan-' if plan_only else ''}{stamp}"
     folder = StudyFolder(root)
-    if root.exists() and not root.is_dir():
-        raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
+    try:
+        if root.exists() and not root.is_dir():
+            raise OutputError(f"cannot write to {root}: it is a file; choose another --out")
+    except OSError as error:
+        raise OutputError(f"cannot write to {root}: {error.strerror or error}; choose another --out") from error
     log_to(folder.log)
     with signals(root) as interrupt, live_status(folder):
         page = pipeline.search(
@@ -353,8 +368,9 @@ def _search(
 
 
 def _config(
-    space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None
-) -> SearchConfig:
+    space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None,
+    warm_start: list[Path] | None,
+) -> SearchConfig:  # fmt: skip
     from automl.config import RunConfig, find_space, load_config, parse_duration
 
     config = load_config(find_space(space))
@@ -367,8 +383,19 @@ def _config(
     changes |= {
         key: value for key, value in (("trials", trials), ("seed", seed), ("storage", storage)) if value is not None
     }
+    if warm_start:
+        changes["warm_start"] = [each.absolute() for each in warm_start]
     search = RunConfig.model_validate({**config.search.model_dump(), **changes})
     return config.model_copy(update={"search": search, "dataset": str(data.resolve())})
+
+
+def _known(metric: str | None) -> str | None:
+    from automl.ranking.statistics import METRICS
+
+    if metric is not None and metric not in METRICS:
+        guess = did_you_mean(metric, METRICS)
+        raise UsageError(f'unknown metric "{metric}"{guess} (--metric takes {", ".join(METRICS)})')
+    return metric
 
 
 def _study(run: Path) -> Any:
@@ -378,6 +405,18 @@ def _study(run: Path) -> Any:
     if not folder.resolved.exists():
         raise UsageError(f"no study in {run}: expected {folder.resolved.name} there; start one with automl search")
     return folder
+
+
+def _package(model: Path) -> Path:
+    """Return the folder of a model package: `model` itself, or that of a study, as good as it is by now."""
+    from automl.handing_over import best_so_far
+    from automl.paths import StudyFolder
+
+    if (model / "package.json").exists():
+        return model
+    if not StudyFolder(model).resolved.exists():
+        raise UsageError(f"no model in {model}: expected a model package, or the folder of a study")
+    return best_so_far(StudyFolder(model))
 
 
 def _labelled(folder: Any, split: str) -> dict[str, str]:

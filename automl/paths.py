@@ -4,7 +4,8 @@ runs/<study>/
   study.db  resolved.yaml  manifest.parquet  audit.json  screening.json  plan.json
   driver.lock  driver.json  search.log
   pixels/  embeddings/
-  trials/0007/{spec.json, metrics.jsonl, last.safetensors, val_logits.npz, log.txt}
+  trials/0007/{spec.json, metrics.jsonl, last.safetensors, weights.safetensors, val_logits.npz, log.txt}
+  ranking/accuracy.npz  (a cache: what of the trials' val_logits.npz the leaderboard needs)
   refit/{spec.json, metrics.jsonl, last.safetensors, log.txt}
   model/
 reports/<study>/{index.html, leaderboard.json, leaderboard.schema.json, leaderboard.csv, leaderboard.md}
@@ -39,6 +40,10 @@ class TrialFolder:
     @property
     def checkpoint(self) -> Path:
         return self.root / "last.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights.safetensors"
 
     @property
     def validation_logits(self) -> Path:
@@ -113,6 +118,14 @@ class StudyFolder:
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.root / "trials" / f"{number:04d}")
+
+    def ranking(self, metric: str) -> Path:
+        """Cache of what a ranking by `metric` needs of the trials' predictions; may be deleted at any time."""
+        return self.root / "ranking" / f"{metric}.npz"
+
+    def all_weights(self) -> list[Path]:
+        """Return the weights that are kept of trials."""
+        return sorted(self.root.glob("trials/*/weights.safetensors"))
 
     def report(self, reports: Path) -> Path:
         """Folder of the leaderboard report below `reports`."""

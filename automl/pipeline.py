@@ -8,43 +8,62 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from automl import __version__
-from automl.config import SearchConfig, dump_config, load_config
+from automl.config import SearchConfig, dump_config
 from automl.data import Dataset
-from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
+from automl.errors import UsageError
+from automl.handing_over import add_stage, finish
 from automl.paths import StudyFolder, make_folder, write_atomic
-from automl.ranking.leaderboard import best_trial
-from automl.reporting import write_report
-from automl.search.budget import Budget
-from automl.search.cluster import Interrupt, Resources, cluster, resources
-from automl.search.plan import Plan, cost_model, default_trials, make_plan
-from automl.search.runner import run_search
-from automl.search.searcher import Driver
+from automl.search.budget import Budget, CostModel
+from automl.search.cluster import Interrupt, Resources, check_address, cluster, resources
+from automl.search.dataset_features import dataset_features
+from automl.search.driver import Driver
+from automl.search.earlier import find_studies
+from automl.search.lock import driver_lock
+from automl.search.plan import Plan, Screened, cost_model, default_trials, make_plan
+from automl.search.runner import run_one, run_search
 from automl.search.spec import wants_balance
 from automl.search.storage import (
     check_storage,
     create_study,
-    driver_lock,
+    extend_choices,
     load_study,
     storage_kept,
     storage_url,
 )
 from automl.search.study import StudyRecord
-from automl.space import make_space
-from automl.stages import Progress, audit, decode_once, locate_weights, refit_best, screen, with_full_names
+from automl.search.taken import WarmStart
+from automl.search.warm_start import learn
+from automl.space import Space, make_space
+from automl.stages import Progress, audit, check_screened, decode_once, locate_weights, screen, with_full_names
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SCREENING_SHARE", "finish", "plan", "refit_trial", "resolved", "run_trials", "search", "train_counts"]
+__all__ = ["SCREENING_SHARE", "Job", "plan", "run_trials", "search", "train_counts", "widen"]
 
 logger = logging.getLogger(__name__)
 
 SCREENING_SHARE = 0.25  # of the budget, at most
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every stage of one search works with. `weights` are files by backbone, or "none"."""
+
+    config: SearchConfig
+    folder: StudyFolder
+    dataset: Dataset
+    weights: Mapping[str, str]
+    budget: Budget
+    share: Resources
+    balanced: bool
+    interrupt: Interrupt
 
 
 def search(
@@ -76,45 +95,47 @@ def search(
         )
     if folder.database.exists() and not folder.manifest.exists():
         raise UsageError(f"{folder.database} is not of a search in this folder; choose another --out")
+    earlier = find_studies(config.search.warm_start, folder)
     config = with_full_names(config)
     weights = locate_weights(config, weights_dir)
-    check_storage(config.search.storage)
+    check_storage(folder, config.search.storage)
+    check_address(ray_address)
     make_folder(folder.root)
     if not plan_only:
         make_folder(reports)  # found to be unwritable now and not after hours
-    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
+    with driver_lock(folder, config.search.storage), storage_kept(storage_url(folder, config.search.storage)):
         dataset = audit(config, folder, progress)
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)
         audit_seconds = budget.spent()
         with cluster(ray_address):
-            share, reason = resources(
+            share, share_reason = resources(
                 config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency
             )
             balanced, balance_reason = wants_balance(
                 config.training.class_weights, config.search.metric, train_counts(dataset)
             )
-            screened = screen(
-                config, folder, space, weights, share, progress, seconds=SCREENING_SHARE * config.search.budget
-            )
-            made = make_plan(
-                config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
-                choices=[
-                    *screened[0].choices,
-                    {"name": "trials at once", "value": share.concurrency, "reason": reason},
-                    {"name": "class weights", "value": "balanced" if balanced else "none", "reason": balance_reason},
-                ],
-            )  # fmt: skip
-            write_atomic(folder.plan, made.to_json())
+            choices: list[dict[str, Any]] = [
+                {"name": "trials at once", "value": share.concurrency, "reason": share_reason},
+                {"name": "class weights", "value": "balanced" if balanced else "none", "reason": balance_reason},
+            ]
+            job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
+            study, screened = _first_answer(job, choices, progress) if not plan_only else (None, [])
+            rest = [each.name for each in config.backbones][share.concurrency if screened else 0 :]
+            screened += _look(job, rest, progress, since=audit_seconds)
+            check_screened(screened)
+            made = _plan(job, screened, choices, keep=[screened[0].backbone] if study is not None else [])
+            if earlier:
+                features = dataset_features(dataset.audit, made.to_dict())
+                taught = learn(earlier, features, _space(job, made), metric=config.search.metric, weights=weights)
+                made = replace(made, warm_start=taught.to_dict())
             show_plan(made, dataset)
             if plan_only:
+                write_atomic(folder.plan, made.to_json())
                 return None
-            made.check_budget()
-            study = _create(config, folder, dataset)
-            study.set_user_attr("weights", weights)
+            study = _begin(job, made) if study is None else widen(study, job, made)
             study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
-            write_atomic(folder.resolved, dump_config(config))  # last: its presence says that there is a study
-            driver = run_trials(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
+            driver = run_trials(job, study, made)
         return finish(config, folder, reports, study, driver, budget, interrupt)
 
 
@@ -123,28 +144,76 @@ def plan(config: SearchConfig, folder: StudyFolder, **options: Any) -> None:
     search(config, folder, Path("reports"), plan_only=True, **options)
 
 
-def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[str, Any]:
-    """Refit one trial of a study (the best by default), write its package and the report. Returns the metrics.
+def _first_answer(
+    job: Job, choices: list[dict[str, Any]], progress: Progress
+) -> tuple[optuna.Study | None, list[Screened]]:
+    """Screen as many backbones as run at once and train the head of the first one: whatever happens from here on, there
+    is a model. Returns the study, unless it is too early for one, and what was screened."""
+    names = [each.name for each in job.config.backbones]
+    at_once = job.share.concurrency
+    if len(names) <= at_once:  # all are screened as soon as the first
+        return None, []
+    screened = _look(job, names[:at_once], progress, since=job.budget.spent())
+    if not screened:
+        return None, []
+    made = _plan(job, screened[:1], choices, unfinished=True)
+    space = _space(job, made)
+    head = default_trials(made.backbones, space)[:1]
+    if not CostModel.is_head_only(space.params(head[0])) or made.budget["least_seconds"] > job.budget.seconds:
+        return None, screened
+    study = _begin(job, made)
+    driver = _driver(job, study, made, head)
+    with job.interrupt.deferred():
+        run_one(driver, job.folder, job.share)
+        driver.finish_rest()
+    if job.interrupt():
+        raise KeyboardInterrupt
+    return study, screened
+
+
+def _look(job: Job, names: Sequence[str], progress: Progress, *, since: float) -> list[Screened]:
+    """Screen the backbones `names` in what is left of the time for the screening.
+
+    Args:
+        since: Seconds of the budget that were spent when the screening began.
+    """
+    seconds = SCREENING_SHARE * job.budget.seconds - (job.budget.spent() - since)
+    return screen(job.config, job.folder, names, job.weights, job.share, progress, seconds=seconds)
+
+
+def _plan(job: Job, screened: list[Screened], choices: list[dict[str, Any]], **options: Any) -> Plan:
+    return make_plan(
+        job.config,
+        job.dataset,
+        make_space([each.name for each in job.config.backbones], job.config.params),
+        screened,
+        seconds_left=job.budget.left(),
+        seconds_spent=job.budget.spent(),
+        choices=[*screened[0].choices, *choices],
+        **options,
+    )
+
+
+def _space(job: Job, made: Plan) -> Space:
+    return make_space(made.backbones, job.config.params)
+
+
+def _begin(job: Job, made: Plan) -> optuna.Study:
+    """Create the study of a plan, and what resuming it needs.
 
     Raises:
-        UsageError: There is no such trial, or it never finished an epoch.
-        NoTrialFinishedError: No trial of the study has finished.
+        NoTrialFinishedError: The budget ends before the cheapest trial does.
     """
-    config = resolved(folder)
-    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
-        study = load_study(folder, storage=config.search.storage)
-        trial = best_trial(study) if number is None else _numbered(study, number)
-        if trial is None:
-            raise NoTrialFinishedError(
-                f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
-            )
-        metrics = refit_best(config, folder, trial)
-        _note_refit(study, metrics)
-        write_report(folder, reports, study)
-    return metrics
+    made.check_budget()
+    study = _create(job)
+    _describe(study, job, made)
+    write_atomic(job.folder.plan, made.to_json())
+    write_atomic(job.folder.resolved, dump_config(job.config))  # last: its presence says that there is a study
+    return study
 
 
-def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optuna.Study:
+def _create(job: Job) -> optuna.Study:
+    config, folder = job.config, job.folder
     if config.search.storage is None:  # of a search that was killed before its first trial
         for leftover in folder.root.glob(f"{folder.database.name}*"):
             leftover.unlink()
@@ -153,8 +222,8 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
     attrs = {
         "metric": config.search.metric,
         "seed": config.search.seed,
-        "dataset_fingerprint": dataset.fingerprint,
-        "classes": list(dataset.classes),
+        "dataset_fingerprint": job.dataset.fingerprint,
+        "classes": list(job.dataset.classes),
         "max_epochs": config.training.epochs,
         "budget_seconds": config.search.budget,
         "command": shlex.join(["automl", *sys.argv[1:]]),
@@ -165,112 +234,64 @@ def _create(config: SearchConfig, folder: StudyFolder, dataset: Dataset) -> optu
     return study
 
 
-def run_trials(
-    config: SearchConfig,
-    folder: StudyFolder,
-    study: optuna.Study,
-    dataset: Dataset,
-    made: Plan,
-    weights: Mapping[str, str],
-    budget: Budget,
-    share: Resources,
-    balanced: bool,
-    interrupt: Interrupt,
-) -> Driver:
-    space = make_space(made.backbones, config.params)
-    started = budget.spent()
-    before = float(study.user_attrs.get("spent_seconds", 0.0))
-    driver = Driver(
-        StudyRecord(study),
-        folder=folder,
-        config=config,
-        space=space,
-        weights=weights,
-        defaults=default_trials(made.backbones, space),
-        costs=cost_model(made.screened, dataset),
-        latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
-        budget=budget,
-        balanced=balanced,
-        interrupted=interrupt,
-        spent_before=before,
-        memory_share=share.gpus or 1 / share.concurrency,
-    )
+def widen(study: optuna.Study, job: Job, made: Plan) -> optuna.Study:
+    """Let the study go on with the backbones of the plan `made`. Returns it loaded anew.
+
+    Killed in between, it is done again when the study is resumed.
+    """
+    _describe(study, job, made)
+    write_atomic(job.folder.plan, made.to_json())
+    extend_choices(study, _space(job, made))
+    return load_study(job.folder, storage=job.config.search.storage)
+
+
+def _describe(study: optuna.Study, job: Job, made: Plan) -> None:
+    """Keep in the study what it needs of its data, its plan, and the places of its weights."""
+    study.set_user_attr("config", dump_config(job.config))
+    study.set_user_attr("weights", dict(job.weights))
+    study.set_user_attr("dataset_features", dataset_features(job.dataset.audit, made.to_dict()).to_dict())
+    if made.warm_start:
+        study.set_user_attr("warm_start", made.warm_start)
+
+
+def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
+    """Run the trials of the plan until the search is over. Returns the driver, for what it knows of the time."""
+    started, before = job.budget.spent(), float(study.user_attrs.get("spent_seconds", 0.0))
+    defaults = default_trials(made.backbones, _space(job, made))
+    driver = _driver(job, study, made, defaults, spent_before=before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", before)
-    with interrupt.deferred():
-        run_search(driver, folder, share, interrupted=interrupt)
+    study.set_user_attr("spent_seconds", before + job.budget.spent())
+    with job.interrupt.deferred():
+        run_search(driver, job.folder, job.share, interrupted=job.interrupt)
         driver.finish_rest()
-    if interrupt():
+    if job.interrupt():
         driver.stop_reason = "interrupted"
     study.set_user_attr("stop_reason", driver.stop_reason or "budget")
-    _add_stage(study, "search", budget.spent() - started)
+    add_stage(study, "search", job.budget.spent() - started)
     return driver
 
 
-def finish(
-    config: SearchConfig,
-    folder: StudyFolder,
-    reports: Path,
-    study: optuna.Study,
-    driver: Driver,
-    budget: Budget,
-    interrupt: Interrupt,
-) -> Path:
-    """Refit the best trial, unless it is the one that the package holds, and write the report."""
-    best = best_trial(study)
-    if best is None and not interrupt():
-        page = write_report(folder, reports, study)
-        failures = [each.user_attrs.get("message") for each in study.trials if each.user_attrs.get("message")]
-        cause = f"; the last failure: {failures[-1]}" if failures else ""
-        raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
-    if best is not None and not interrupt() and not _is_refitted(study, best):
-        started = budget.spent()
-        seconds, epoch_seconds = driver.clock.refit_time(best)
-        try:
-            metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
-        except AutoMLError:
-            write_report(folder, reports, study)  # what the search found, all the same
-            raise
-        _note_refit(study, metrics)
-        _add_stage(study, "refit", budget.spent() - started)
-    study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
-    return write_report(folder, reports, study)
-
-
-def resolved(folder: StudyFolder) -> SearchConfig:
-    if not folder.resolved.exists():
-        raise UsageError(
-            f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
-        )
-    return load_config(folder.resolved)
-
-
-def _note_refit(study: optuna.Study, metrics: Mapping[str, Any]) -> None:
-    """Remember what the package holds."""
-    study.set_user_attr("refitted", metrics["trial"])
-    study.set_user_attr("refit_epochs", metrics["epochs"])
-
-
-def _is_refitted(study: optuna.Study, best: optuna.trial.FrozenTrial) -> bool:
-    """Whether the package holds `best`, trained for all of its epochs."""
-    attrs = study.user_attrs
-    return attrs.get("refitted") == best.number and attrs.get("refit_epochs", 0) >= best.user_attrs["spec"]["epochs"]
-
-
-def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
-    trials = study.get_trials(deepcopy=False)
-    if not 0 <= number < len(trials):
-        raise UsageError(f"no trial {number} in study {study.study_name}: it has trials 0 to {len(trials) - 1}")
-    if "spec" not in trials[number].user_attrs:
-        raise UsageError(f"trial {number} never started; see automl leaderboard for those that did")
-    return trials[number]
+def _driver(
+    job: Job, study: optuna.Study, made: Plan, defaults: Sequence[Mapping[str, Any]], *, spent_before: float = 0.0
+) -> Driver:
+    return Driver(
+        StudyRecord(study),
+        folder=job.folder,
+        config=job.config,
+        space=_space(job, made),
+        weights=job.weights,
+        defaults=defaults,
+        taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
+        costs=cost_model(made.screened, job.dataset),
+        latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
+        budget=job.budget,
+        balanced=job.balanced,
+        interrupted=job.interrupt,
+        spent_before=spent_before,
+        memory_share=min(1.0, job.share.gpus) or 1 / job.share.concurrency,
+    )
 
 
 def train_counts(dataset: Dataset) -> dict[str, int]:
     return {label: counts["train"] for label, counts in dataset.audit.counts.items()}
-
-
-def _add_stage(study: optuna.Study, stage: str, seconds: float) -> None:
-    stages = dict(study.user_attrs.get("stage_seconds", {}))
-    stages[stage] = stages.get(stage, 0.0) + round(seconds, 1)
-    study.set_user_attr("stage_seconds", stages)

@@ -30,7 +30,9 @@ SHEET_IMAGES = 2
 SHEET_SIDE = 112
 
 
-def write_report(folder: StudyFolder, reports: Path, study: optuna.Study, limits: Limits | None = None) -> Path:
+def write_report(
+    folder: StudyFolder, reports: Path, study: optuna.Study, limits: Limits | None = None, metric: str | None = None
+) -> Path:
     """Write the leaderboard report of a study below `reports` and return its page.
 
     Works at any time, also in the middle of a search and where the images have gone.
@@ -41,7 +43,7 @@ def write_report(folder: StudyFolder, reports: Path, study: optuna.Study, limits
         sheets = contact_sheets(dataset, _policies(study))
     except AutoMLError as error:
         logger.warning("the report has no pictures: %s", error)
-        return report.write(folder, reports, study=study, limits=limits)
+        return report.write(folder, reports, study=study, limits=limits, metric=metric)
     paths = dataset.table["path"].to_numpy()
 
     def thumbnail(row: int) -> Image.Image:
@@ -55,7 +57,7 @@ def write_report(folder: StudyFolder, reports: Path, study: optuna.Study, limits
             return None
 
     return report.write(
-        folder, reports, study=study, limits=limits, contact_sheets=sheets, load_thumbnail=thumbnail,
+        folder, reports, study=study, limits=limits, metric=metric, contact_sheets=sheets, load_thumbnail=thumbnail,
         load_embedding=embedding,
     )  # fmt: skip
 

@@ -6,23 +6,29 @@ The study says what was done. Everything else is found in its folder, checked, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from automl.config import RunConfig, SearchConfig, dump_config, extended
-from automl.data import Dataset
+from automl.config import RunConfig, SearchConfig, dump_config, extended, parse_config
+from automl.data import Dataset, changes
 from automl.errors import UsageError
+from automl.handing_over import finish, resolved
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
-from automl.pipeline import SCREENING_SHARE, finish, resolved, run_trials, train_counts
+from automl.pipeline import SCREENING_SHARE, Job, run_trials, train_counts, widen
 from automl.search.budget import Budget
-from automl.search.cluster import Interrupt, Resources, cluster, resources
+from automl.search.cluster import Interrupt, check_address, cluster, resources
+from automl.search.lock import driver_lock
 from automl.search.plan import Plan, load_plan, make_plan
 from automl.search.spec import wants_balance
-from automl.search.storage import driver_lock, extend_choices, load_study, storage_kept, storage_url
+from automl.search.storage import load_study, storage_kept, storage_url
 from automl.search.study import StudyRecord, counts
-from automl.space import Space, make_space
-from automl.stages import Progress, decode_once, locate_weights, screen, with_full_names
+from automl.space import make_space
+from automl.stages import Progress, check_screened, decode_once, locate_weights, screen, with_full_names
+
+if TYPE_CHECKING:
+    import optuna
 
 __all__ = ["resume"]
 
@@ -58,8 +64,9 @@ def resume(
         StorageError: Another driver holds it, or the storage cannot be reached.
     """
     config = resolved(folder)
+    check_address(ray_address)
     make_folder(reports)
-    with driver_lock(folder), storage_kept(storage_url(folder, config.search.storage)):
+    with driver_lock(folder, config.search.storage), storage_kept(storage_url(folder, config.search.storage)):
         study = load_study(folder, storage=config.search.storage)
         remove_leftovers(folder.root)
         spent = float(study.user_attrs.get("spent_seconds", 0.0))
@@ -76,12 +83,16 @@ def resume(
         if orphans:
             logger.info("interrupted trials enqueued again: %s", ", ".join(map(str, orphans)))
         dataset = Dataset.load(folder.manifest, folder.audit)
-        if dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
+        since = folder.manifest.stat().st_mtime
+        found = changes(Path(dataset.audit.source), dataset, since=since)
+        if found or dataset.fingerprint != study.user_attrs["dataset_fingerprint"]:
+            what = "; ".join(found) or f"{folder.manifest} is not the study's"
             raise UsageError(
-                f"the data of {folder.root} have changed since the study began; start a new study with --out"
+                f"the data of {folder.root} have changed since the study began: {what}; "
+                "start a new study with --out, or put them back"
             )
+        config, known = _checked(study, config)
         made = load_plan(folder.plan)
-        old_space = make_space(made.backbones, config.params)
         if wider is not None:
             config = extended(config, with_full_names(wider))
         weights = dict(study.user_attrs.get("weights", {}))
@@ -91,42 +102,46 @@ def resume(
         decode_once(config, folder, dataset, space, progress)
         with cluster(ray_address):
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
-            if wider is not None:
-                made = _widened(made, config, folder, dataset, space, weights, share, budget, progress)
-                show_plan(made, dataset)
-                extend_choices(study, old_space, make_space(made.backbones, config.params))
-                write_atomic(folder.plan, made.to_json())
-                study = load_study(folder, storage=config.search.storage)
-                study.set_user_attr("weights", weights)
-            write_atomic(folder.resolved, dump_config(config))
-            study.set_user_attr("budget_seconds", config.search.budget)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
-            driver = run_trials(config, folder, study, dataset, made, weights, budget, share, balanced, interrupt)
+            job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
+            if wider is not None or made.unfinished or len(config.backbones) > known:
+                made = _widened(job, made, progress)
+                show_plan(made, dataset)
+            write_atomic(folder.resolved, dump_config(config))
+            study = widen(study, job, made)
+            study.set_user_attr("budget_seconds", config.search.budget)
+            driver = run_trials(job, study, made)
         return finish(config, folder, reports, study, driver, budget, interrupt)
 
 
-def _widened(
-    made: Plan,
-    config: SearchConfig,
-    folder: StudyFolder,
-    dataset: Dataset,
-    space: Space,
-    weights: Mapping[str, str],
-    share: Resources,
-    budget: Budget,
-    progress: Progress,
-) -> Plan:
+def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, int]:
+    """Return `config` of the study's file, which a person may have edited, with how many backbones the study had.
+
+    Raises:
+        ConfigError: It no longer holds what the study tried; each difference is a line.
+    """
+    began = study.user_attrs.get("config")
+    if began is None:
+        return config, len(config.backbones)
+    old = parse_config(began, "the study")
+    return extended(old, config).model_copy(update={"search": config.search}), len(old.backbones)
+
+
+def _widened(job: Job, made: Plan, progress: Progress) -> Plan:
     """Screen the backbones that the plan does not know, and plan again with what the study tries already kept."""
-    known = {each.backbone for each in made.screened}
-    added = [each for each in config.backbones if each.name not in known]
-    new = config.model_copy(update={"backbones": added})
+    config, budget, known = job.config, job.budget, {each.backbone for each in made.screened}
+    added = [each.name for each in config.backbones if each.name not in known]
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
-    if added:
-        screened += screen(new, folder, space, weights, share, progress, seconds=SCREENING_SHARE * budget.seconds)
-    return make_plan(
-        config, dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(),
-        choices=made.choices, keep=made.backbones,
+    seconds = SCREENING_SHARE * budget.seconds
+    new = screen(config, job.folder, added, job.weights, job.share, progress, seconds=seconds) if added else []
+    if added and not made.unfinished:
+        check_screened(new)
+    space = make_space([each.name for each in config.backbones], config.params)
+    again = make_plan(
+        config, job.dataset, space, [*screened, *new], seconds_left=budget.left(), seconds_spent=budget.spent(),
+        choices=[each for each in made.choices if each["name"] != "hand over"], keep=made.backbones,
     )  # fmt: skip
+    return replace(again, warm_start=made.warm_start)
 
 
 def _is_there(weights: str) -> bool:

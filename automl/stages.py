@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,28 @@ from automl.config import SearchConfig
 from automl.data import Dataset, build_cache, prepare
 from automl.errors import ConfigError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder
-from automl.refit import RefitSpec, affordable_epochs, refit
+from automl.refit import RefitSpec, adopt, affordable_epochs, refit
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import screen_backbone
 from automl.search.spec import TrialSpec, default_resolution, effective_resolution, make_spec
 from automl.search.trial import prepare_process, variant_of
-from automl.space import Space
+from automl.space import Space, make_space
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Progress", "audit", "decode_once", "locate_weights", "refit_best", "screen", "with_full_names"]
+__all__ = [
+    "Progress",
+    "adopt_best",
+    "audit",
+    "check_screened",
+    "decode_once",
+    "locate_weights",
+    "refit_best",
+    "screen",
+    "with_full_names",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -108,31 +118,27 @@ def decode_once(config: SearchConfig, folder: StudyFolder, dataset: Dataset, spa
 def screen(
     config: SearchConfig,
     folder: StudyFolder,
-    space: Space,
+    names: Sequence[str],
     weights: Mapping[str, str],
     share: Resources,
     progress: Progress,
     *,
     seconds: float,
 ) -> list[Screened]:
-    """Look at every backbone cheaply, in the order of the space, for `seconds`; at least at one.
+    """Look at the backbones `names` cheaply, in that order, for `seconds`, until at least one is done.
 
-    Raises:
-        NoTrialFinishedError: None of them could be screened.
+    Those that cannot be screened, or for which there is no time, are left out with a warning.
     """
     deadline = time.monotonic() + seconds
+    space = make_space([each.name for each in config.backbones], config.params)
     resolutions = resolutions_of(config, space)
     root = str(folder.root.resolve())
     specs: list[tuple[str, TrialSpec, list[int]]] = []
-    for choice in config.backbones:
-        wanted = {
-            "backbone": choice.name,
-            "freeze_depth": 1.0,
-            "resolution": default_resolution(find(choice.name), space),
-        }
+    for name in names:
+        wanted = {"backbone": name, "freeze_depth": 1.0, "resolution": default_resolution(find(name), space)}
         params = {**space.params(space.nearest(wanted)), **wanted}
         spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
-        specs.append((root, spec, resolutions[choice.name]))
+        specs.append((root, spec, resolutions[name]))
     done = 0
 
     def one_more(index: int) -> None:
@@ -140,17 +146,23 @@ def screen(
         done += 1
         progress("screening", done, len(specs))
 
-    found = each_task(screen_backbone, specs, share, done=one_more, enough=lambda: time.monotonic() > deadline)
+    found: list[Any] = [None] * len(specs)
+    if seconds > 0:
+        found = each_task(screen_backbone, specs, share, done=one_more, enough=lambda: time.monotonic() > deadline)
     screened = [each for each in found if isinstance(each, Screened)]
     for (_, spec, _), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
             lines = str(each).strip().splitlines()
             logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
         elif each is None:
-            logger.warning("%s is left out: the %.0f s for the screening were over", spec.backbone, seconds)
+            logger.warning("%s is left out: the time for the screening is over", spec.backbone)
+    return screened
+
+
+def check_screened(screened: Sequence[Screened]) -> None:
+    """Raise NoTrialFinishedError where no backbone could be screened."""
     if not screened:
         raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
-    return screened
 
 
 def refit_best(
@@ -161,7 +173,10 @@ def refit_best(
     seconds: float = float("inf"),
     epoch_seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Refit `trial` for as many of its epochs as `seconds` allow, or go on with its refit that was interrupted.
+    """Refit `trial`, or go on with its refit that was interrupted.
+
+    Where `seconds` do not allow all of its epochs, its own weights are handed over instead; if it left none, it is
+    refitted for as many as they do.
 
     Raises:
         NoTrialFinishedError: The refit diverged.
@@ -171,6 +186,10 @@ def refit_best(
     spec, note = _interrupted_refit(folder, full), "resumed after an interruption"
     if spec is None:
         spec, note = affordable_epochs(full, seconds=seconds, epoch_seconds=epoch_seconds)
+        if note and folder.trial(trial.number).weights.exists():
+            needed = full.epochs * epoch_seconds
+            note = f"a refit takes about {needed:.0f} s, and {max(0.0, seconds):.0f} s of the budget were left"
+            return _told(adopt_best(config, folder, trial, note=note))
     if note:
         logger.warning(note)
     logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
@@ -183,6 +202,32 @@ def refit_best(
         metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, report=tell)
     except FloatingPointError as error:
         raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.root} --trial N") from error
+    return _told(metrics)
+
+
+def adopt_best(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    *,
+    note: str,
+    open_test: bool = True,
+) -> dict[str, Any]:
+    """Hand over `trial` with its own weights, and say why."""
+    logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
+    attrs = trial.user_attrs
+    wanted = RefitSpec(trial.number, TrialSpec.from_dict(attrs["spec"]), attrs.get("metrics", {}), note)
+    return adopt(
+        wanted,
+        folder,
+        epochs=attrs["epochs"],
+        seconds=attrs["train_seconds"],
+        max_pixels=config.data.max_pixels,
+        open_test=open_test,
+    )
+
+
+def _told(metrics: dict[str, Any]) -> dict[str, Any]:
     test = metrics["test"]
     logger.info("test split opened: accuracy %.4f (95 %% interval %.4f to %.4f), macro recall %.4f, macro F1 %.4f",
                 test["accuracy"], *test["ci95"], test["macro_recall"], test["macro_f1"])  # fmt: skip

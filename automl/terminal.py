@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import rich.console
@@ -51,8 +52,8 @@ def open_study(folder: Any) -> Any:
     return load_study(folder, storage=load_config(folder.resolved).search.storage)
 
 
-def print_board(root: Path, style: str, limits: Limits | None = None) -> None:
-    """Print the leaderboard with what explains it, as table, json, csv or md."""
+def print_board(root: Path, style: str, limits: Limits | None = None, metric: str | None = None) -> None:
+    """Print the leaderboard, by `metric` or else the study's own, with what explains it: as table, json, csv or md."""
     from automl.paths import StudyFolder
     from automl.ranking import facts, leaderboard, tables
     from automl.ranking.limits import Limits, limited
@@ -61,7 +62,7 @@ def print_board(root: Path, style: str, limits: Limits | None = None) -> None:
 
     folder, within = StudyFolder(root), limits or Limits()
     study, excluded = limited(snapshot(open_study(folder)), within)
-    board = leaderboard.build(folder, study=study)
+    board = leaderboard.build(folder, study=study, metric=metric)
     if style == "csv":
         show(board.to_csv().rstrip("\n"))
         return
@@ -79,13 +80,13 @@ def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
     if page is not None:
         print_board(root, "json" if as_json else "table")
     if code:
-        say(f"interrupted; everything is saved. Go on with: automl resume {root}")
+        say(f"interrupted; everything is saved. Go on with: automl resume {quote(str(root))}")
         raise typer.Exit(code)
     lines = [
         f"Report       {page}",
         f"Model        {root / 'model'}",
-        f"Predict      automl predict {root} IMAGES",
-        f"Extend       automl resume {root} --budget +1h",
+        f"Predict      automl predict {quote(str(root))} IMAGES",
+        f"Extend       automl resume {quote(str(root))} --budget +1h",
     ]
     say("\n".join(lines))
 

@@ -27,10 +27,11 @@ def load(source: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels.reshape(-1, 28, 28), labels
 
 
-def write(out: Path, images: int, *, source: Path = SOURCE, seed: int = 0) -> Path:
-    """Write `images` random training images below ``out/images`` and ``out/manifest.csv``. Returns the folder."""
+def write(out: Path, images: int, *, source: Path = SOURCE, seed: int = 0, skip: int = 0) -> Path:
+    """Write `images` random training images, after the first `skip` of those of this seed, below ``out/images`` and
+    ``out/manifest.csv``. Returns the folder."""
     pixels, labels = load(source, "train")
-    chosen = np.random.default_rng(seed).permutation(len(pixels))[:images]
+    chosen = np.random.default_rng(seed).permutation(len(pixels))[skip : skip + images]
     rows = []
     for number in chosen:
         label = CLASSES[labels[number]]
@@ -48,5 +49,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--source", type=Path, default=SOURCE)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip", type=int, default=0, help="images of the same seed that another sample has")
     options = parser.parse_args()
-    print(write(options.out, options.images, source=options.source, seed=options.seed))
+    print(write(options.out, options.images, source=options.source, seed=options.seed, skip=options.skip))

@@ -31,8 +31,8 @@ from automl.paths import StudyFolder
 from automl.screening import Cost
 from automl.search.budget import Budget, CostModel
 from automl.search.cluster import Interrupt, cluster, resources
+from automl.search.driver import Driver
 from automl.search.runner import run_search
-from automl.search.searcher import Driver
 from automl.search.spec import TrialSpec
 from automl.search.storage import create_study, load_study
 from automl.search.study import StudyRecord

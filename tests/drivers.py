@@ -16,8 +16,9 @@ import psutil
 
 from automl.paths import StudyFolder
 from automl.search.cluster import Interrupt, Resources, cluster
+from automl.search.lock import driver_lock
 from automl.search.runner import run_search
-from automl.search.storage import driver_lock, load_study, storage_kept, storage_url
+from automl.search.storage import load_study, storage_kept, storage_url
 from automl.search.study import StudyRecord
 from tests.faults import run_script
 from tests.small import make_driver, small_config

@@ -20,10 +20,13 @@ import pytest
 
 from automl import __version__
 from automl.cli import app, main
+from automl.config import dump_config, load_config
+from automl.data import Dataset
 from automl.demo import write_manifest
 from automl.paths import StudyFolder
 from automl.search import cluster
-from automl.search.storage import driver_lock
+from automl.search.lock import driver_lock
+from automl.search.storage import load_study
 from tests.images import class_folders
 from tests.small import SPACE, coloured, new_record, small_config
 
@@ -179,7 +182,7 @@ def test_commands_that_need_a_model_first(automl: Callable[..., Ran], tmp_path: 
     save = class_folders(tmp_path / "data", {"a": 1})
     assert_refused(automl("predict", "none", save), 2, "no model in none")
     assert_refused(automl("predict", ".", "--split", "test"), 2, "no model in .")
-    assert_refused(automl("export", "none", "--format", "onnx"), 2, "no model package in none")
+    assert_refused(automl("export", "none", "--format", "onnx"), 2, "no model in none")
 
 
 @pytest.fixture
@@ -213,7 +216,7 @@ def test_a_study_is_not_begun_twice_nor_resumed_on_other_data(
     coloured(tmp_path / "data", 4)
     ran = automl("search", "data", "--space", space, "--out", begun.root)
     assert_refused(ran, 2, "holds a study already", f"automl resume {begun.root}")
-    assert_refused(automl("resume", begun.root), 2, "have changed since the study began")
+    assert_refused(automl("resume", begun.root), 2, "have changed since the study began", "is not the study's")
 
 
 def test_nothing_finished_yet(automl: Callable[..., Ran], begun: StudyFolder) -> None:
@@ -247,6 +250,15 @@ def test_limits_of_the_leaderboard(automl: Callable[..., Ran], begun: StudyFolde
     assert board["limits"] == {"max_latency_ms": 20.0, "max_parameters": 5_000_000, "max_memory_mb": 800.0}
     assert automl("report", begun.root, "--reports", "pages", *limits).code == 0
     assert automl("leaderboard", begun.root, "--max-latency-ms", "-1").code == 2
+
+
+def test_another_metric_of_the_leaderboard(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    board = json.loads(automl("leaderboard", begun.root, "--format", "json", "--metric", "log_loss").out)
+    assert (board["metric"], board["direction"]) == ("log_loss", "minimize")
+    assert automl("report", begun.root, "--reports", "pages", "--metric", "auroc").code == 0
+    for command in ("leaderboard", "report"):
+        refused = automl(command, begun.root, "--metric", "acuracy")
+        assert_refused(refused, 2, 'unknown metric "acuracy": did you mean "accuracy"?', "macro_f1, log_loss, auroc")
 
 
 def test_a_damaged_study_is_one_line(automl: Callable[..., Ran], begun: StudyFolder) -> None:
@@ -343,3 +355,34 @@ def test_a_database_of_somebody_else_is_left_alone(automl: Callable[..., Ran], s
     Path("mine/study.db").write_text("precious")
     assert_refused(automl("search", images, "--space", space, "--out", "mine"), 2, "choose another --out")
     assert Path("mine/study.db").read_text() == "precious"
+
+
+def test_a_name_that_is_too_long_is_one_line(automl: Callable[..., Ran], space: Path, images: Path) -> None:
+    assert_refused(automl("search", images, "--space", space, "--out", "x" * 300), 2, "File name too long")
+
+
+@pytest.mark.parametrize("plan", ["{}", "[]", '{"screening": [{}]}', "null"])
+def test_a_plan_that_is_none_is_one_line(automl: Callable[..., Ran], begun: StudyFolder, plan: str) -> None:
+    load_study(begun).set_user_attr("dataset_fingerprint", Dataset.load(begun.manifest, begun.audit).fingerprint)
+    begun.plan.write_text(plan)
+    assert_refused(automl("resume", begun.root), 2, "cannot read the plan")
+
+
+def test_an_edited_space_that_lacks_what_the_study_tried_is_refused(
+    automl: Callable[..., Ran], begun: StudyFolder
+) -> None:
+    config = load_config(begun.resolved)
+    study = load_study(begun)
+    study.set_user_attr("dataset_fingerprint", Dataset.load(begun.manifest, begun.audit).fingerprint)
+    study.set_user_attr("config", dump_config(config))
+    text = begun.resolved.read_text()
+    begun.resolved.write_text(text.replace("metric: accuracy", "metric: log_loss"))
+    assert begun.resolved.read_text() != text
+    ran = automl("resume", begun.root)
+    assert (ran.code, ran.out) == (2, "")
+    assert "error: search.metric: accuracy in the study, log_loss in the new space" in ran.err
+
+
+def test_a_dead_search_has_nothing_running(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    load_study(begun).ask()
+    assert json.loads(automl("status", begun.root, "--json").out)["running"] == []

@@ -24,11 +24,15 @@ from optuna.trial import TrialState
 
 from automl import pipeline, resuming
 from automl.cli import main
+from automl.config import SearchConfig
 from automl.data import Dataset
+from automl.handing_over import resolved
 from automl.paths import StudyFolder
+from automl.ranking.leaderboard import best_trial
 from automl.search.cluster import Resources
 from automl.search.storage import load_study
 from automl.search.study import counts
+from automl.stages import refit_best
 from tests.small import CONVNEXT, EFFICIENTNET, RESNET, coloured, random_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
@@ -111,6 +115,62 @@ def test_it_ends_with_a_leaderboard_a_report_and_a_model(searched: Ran, place: P
     assert "automl predict" in searched.err
     for stage in ("audit", "decode once", "screening", "Plan:", "trial 6 ends", "test split opened"):
         assert stage in searched.err
+
+
+def test_the_first_head_is_trained_before_the_other_backbones_are_screened(searched: Ran, place: Path) -> None:
+    assert searched.err.index("trial 0 ends: COMPLETE") < searched.err.index("Plan:")
+    first = load_study(StudyFolder(place / "runs" / "folder")).get_trials()[0]
+    assert (first.params["backbone"], first.params["freeze_depth"]) == (RESNET, 1.0)
+    assert first.user_attrs["from_embeddings"]
+
+
+def test_a_search_killed_during_its_screening_has_a_model_and_goes_on(
+    place: Path, on_one_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(place / "runs" / "killed")
+    screen = pipeline.screen
+
+    def killed(config: SearchConfig, folder: StudyFolder, names: list[str], *rest: Any, **options: Any) -> Any:
+        if EFFICIENTNET in names:
+            raise KeyboardInterrupt
+        return screen(config, folder, names, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "screen", killed)
+    ran = automl("search", place / "images", "--space", place / "space.yaml", "--out", folder.root,
+                 "--reports", place / "reports", "--trials", 6)  # fmt: skip
+    assert ran.code == 130
+    assert f"Go on with: automl resume {folder.root}" in ran.err
+    rows = board_of(folder.root)["rows"]
+    assert [(row["backbone"], row["params"]["freeze_depth"]) for row in rows] == [(RESNET, 1.0)]
+    assert board_of(folder.root)["refit"] is None
+    assert automl("predict", folder.root, "--split", "test").code == 0
+    assert board_of(folder.root)["refit"] is None  # the test split is still closed
+    assert not (folder.refit.root / "test_opened").exists()
+    monkeypatch.undo()
+    ran = automl("resume", folder.root, "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    assert ran.err.count("screening: 1/1") == 1  # of the other one
+    board = board_of(folder.root)
+    assert {row["backbone"] for row in board["rows"]} == {RESNET, EFFICIENTNET}
+    assert len(board["rows"]) == 6
+    assert (board["refit"]["trial"], board["refit"]["refitted"]) == (board["rows"][0]["trial"], True)
+
+
+def test_without_the_time_for_a_refit_the_best_trial_is_handed_over(searched: Ran, place: Path) -> None:
+    folder = StudyFolder(place / "runs" / "short of time" / "folder")
+    shutil.copytree(place / "runs" / "folder", folder.root)
+    best = best_trial(load_study(folder))
+    assert best is not None
+    config = resolved(folder)
+    metrics = refit_best(config, folder, best, seconds=3.0, epoch_seconds=2.0)
+    assert (metrics["refitted"], metrics["trial"], metrics["test_opened"]) == (False, best.number, 2)
+    assert metrics["note"] == "a refit takes about 4 s, and 3 s of the budget were left"
+    table = automl("leaderboard", folder.root).out
+    assert "Handed over as its trial left it, without a refit" in table
+    assert (folder.refit.root / "test_opened").read_text() == "2"
+    folder.trial(best.number).weights.unlink()  # of a trial that ran with an earlier version
+    metrics = refit_best(config, folder, best, seconds=3.0, epoch_seconds=2.0)
+    assert (metrics["refitted"], metrics["epochs"]) == (True, 1)
 
 
 def test_the_study_says_everything(searched: Ran, place: Path) -> None:

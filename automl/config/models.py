@@ -136,6 +136,9 @@ class RunConfig(_Strict):
     )  # fmt: skip
     max_failures: int = Field(5, ge=1, description="stop after this many failures in a row")
     storage: str | None = Field(None, description="RDB URL of the Optuna storage; default: SQLite in the study folder")
+    warm_start: list[Annotated[Path, Strict(False)]] = Field(
+        default_factory=list, description="earlier studies to learn from: study folders, or folders of them"
+    )
 
 
 class DataConfig(_Strict):

@@ -26,7 +26,7 @@ _QUOTED = re.compile("'([^']+)'")
 
 
 def load_config(path: Path) -> SearchConfig:
-    """Read and validate a search space file. Relative paths of weights in it start at its folder.
+    """Read and validate a search space file. Relative paths of weights and earlier studies in it start at its folder.
 
     Raises:
         ConfigError: Every mistake in the file, one line each, as ``file:line: what and what instead``.
@@ -43,7 +43,9 @@ def load_config(path: Path) -> SearchConfig:
         each.model_copy(update={"weights": beside / each.weights}) if isinstance(each.weights, Path) else each
         for each in config.backbones
     ]
-    return config.model_copy(update={"backbones": choices})
+    earlier = [beside / each for each in config.search.warm_start]
+    search = config.search.model_copy(update={"warm_start": earlier})
+    return config.model_copy(update={"backbones": choices, "search": search})
 
 
 def parse_config(text: str, source: str) -> SearchConfig:

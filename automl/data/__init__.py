@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automl.data.audit import Audit, inspect, quarantine_unreadable, resolve_duplicates, summarise
+from automl.data.changes import changes
 from automl.data.decode import DEFAULT_MAX_PIXELS, Color, decode, fit, one_line
 from automl.data.loader import Batches
 from automl.data.manifest import SPLITS, Quarantined, read_manifest
@@ -43,6 +44,7 @@ __all__ = [
     "Dataset",
     "Variant",
     "build_cache",
+    "changes",
     "decode",
     "fit",
     "open_cache",

@@ -18,6 +18,7 @@ from automl.ranking.embedding_map import EmbeddingMap
 from automl.ranking.files import load_json
 from automl.ranking.fronts import Front, fronts
 from automl.ranking.leaderboard import SCHEMA_VERSION, Leaderboard
+from automl.ranking.lessons import Lessons, lessons
 from automl.ranking.limits import Limits
 from automl.ranking.plain import dump, plain
 from automl.ranking.suspects import Suspects
@@ -35,7 +36,8 @@ class Facts:
     """What is known beyond the leaderboard itself.
 
     `answer` is the outcome in sentences; `excluded` trials exceed the `limits`; `plan` has the budget, the automatic
-    choices and the warnings of the plan, `search` what repeats the search. `curves` has [epoch, score] by trial number.
+    choices and the warnings of the plan, `search` what repeats the search, `warm_start` what was taken from earlier
+    studies (None: none were given). `curves` has [epoch, score] by trial number.
     The rest is None where it was not asked for (in the terminal) or cannot be known.
     """
 
@@ -46,6 +48,7 @@ class Facts:
     why: Why
     plan: Mapping[str, Any]
     search: Mapping[str, Any]
+    warm_start: Lessons | None = None
     curves: Mapping[int, tuple[tuple[int, float | None], ...]] | None = None
     winner: Winner | None = None
     embedding_map: EmbeddingMap | None = None
@@ -67,6 +70,7 @@ def collect(
         why=why(folder, study, board),
         plan={name: plan[name] for name in ("budget", "choices", "warnings") if plan.get(name)},
         search={name: study.user_attrs[name] for name in _SEARCH if study.user_attrs.get(name) is not None},
+        warm_start=lessons(study, board),
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from automl.paths import StudyFolder, TrialFolder
 from automl.ranking.statistics import Predictions
 
-__all__ = ["load_curve", "load_groups", "load_json", "load_manifest", "load_predictions"]
+__all__ = ["load_curve", "load_groups", "load_json", "load_manifest", "load_npz", "load_predictions"]
 
 
 def load_json(path: Path) -> dict[str, Any] | None:
@@ -51,22 +51,33 @@ def load_curve(folder: TrialFolder) -> list[dict[str, float]]:
 
 def load_predictions(folder: TrialFolder, groups: NDArray[np.int64] | None = None) -> Predictions | None:
     """Return what a trial said about the validation images; `groups` has the group number of every manifest row."""
-    try:
-        with open(folder.validation_logits, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            logits, targets = np.asarray(kept["logits"]), np.asarray(kept["targets"], dtype=np.int64)
-            rows = np.asarray(kept["rows"] if "rows" in kept else np.arange(len(targets)), dtype=np.int64)
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError):
+    kept = load_npz(folder.validation_logits)
+    if kept is None or "logits" not in kept or "targets" not in kept:
         return None
-    except Exception as error:  # zipfile and zlib raise errors of their own kinds on torn files
-        if type(error).__module__ in {"zipfile", "zlib"}:
-            return None
-        raise
+    try:
+        logits, targets = kept["logits"], np.asarray(kept["targets"], dtype=np.int64)
+        rows = np.asarray(kept["rows"] if "rows" in kept else np.arange(len(targets)), dtype=np.int64)
+    except (TypeError, ValueError):
+        return None
     if logits.ndim != 2 or not len(logits) == len(targets) == len(rows) > 0 or not np.isfinite(logits).all():
         return None
     if targets.min() < 0 or targets.max() >= logits.shape[1]:
         return None
     known = groups is not None and rows.max() < len(groups)
     return Predictions(logits, targets, rows, groups[rows] if known and groups is not None else None)
+
+
+def load_npz(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return all arrays of an ``.npz`` file."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
+            return {name: np.asarray(kept[name]) for name in kept.files}
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError):
+        return None
+    except Exception as error:  # zipfile and zlib raise errors of their own kinds on torn files
+        if type(error).__module__ in {"zipfile", "zlib"}:
+            return None
+        raise
 
 
 def load_manifest(folder: StudyFolder) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -48,6 +50,14 @@ def data_url(picture: Image.Image, longest: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def file_link(path: str) -> str:
-    """Return the ``file:`` URL of an absolute path, "" for any other: a link that a page from a disk can open."""
-    return Path(path).as_uri() if Path(path).is_absolute() else ""
+def file_link(path: str, page_folder: Path | None = None) -> str:
+    """Return a link to a file that a page opened from a disk can follow, "" for a path that is not absolute.
+
+    Where the file and the folder of the page lie below a common folder, the link is relative, so that both can be
+    moved together; else it is a ``file:`` URL.
+    """
+    if not Path(path).is_absolute():
+        return ""
+    if page_folder is None or Path(path).parts[:2] != page_folder.absolute().parts[:2]:
+        return Path(path).as_uri()
+    return quote(os.path.relpath(path, page_folder.absolute()))

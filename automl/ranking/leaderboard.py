@@ -20,34 +20,26 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
 from automl.ranking import tables
-from automl.ranking.files import load_groups, load_json, load_predictions
-from automl.ranking.statistics import METRICS, Predictions, difference, interval, score
+from automl.ranking.files import load_groups, load_json
+from automl.ranking.plain import plain
+from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
+from automl.ranking.scored import Scored, load_scored
+from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
+from automl.ranking.sureness import Sureness, how_sure
 
 __all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "best_trial", "build"]
 
 SCHEMA_VERSION = 1
-RULES = (
-    "Finished trials come before pruned ones, whatever their scores. A trial that was resumed has one row, its latest.",
-    (
-        "Finished trials are ranked by score; equal scores by fewer parameters, then lower log loss, then the earlier "
-        "trial. A trial that the budget cut short (truncated) counts with the epochs it reached and is labelled."
-    ),
-    (
-        "Pruned trials are ranked by the epochs they reached, then by their score there: who was let run longer had "
-        "won the comparison before."
-    ),
-    (
-        "A finished trial is tied with the best when the 95 % interval of the paired difference on the same "
-        "validation images contains zero (per pair, without a correction for the number of trials)."
-    ),
-)
-_NOT_RANKED = frozenset({"diverged", "out_of_memory", "crashed"})
 _SAME_SCORE = 1e-4
 
 
 @dataclass(frozen=True)
 class Row:
-    """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured."""
+    """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured.
+
+    `behind_best_ci95` limits score(best) - score(this); its end towards "not behind" is corrected for the number of
+    trials compared.
+    """
 
     rank: int
     trial: int
@@ -99,8 +91,9 @@ class Failure:
 class Leaderboard:
     """The ranked trials of a study and everything that was not ranked.
 
-    `direction` is "maximize" or "minimize", `counts` the number of trials by Optuna's state, `stop_reason` is None
-    while the search runs, `refit` the content of ``model/metrics.json`` or None.
+    `metric` is what it is ranked by, `direction` is "maximize" or "minimize", `counts` the number of trials by Optuna's
+    state, `stop_reason` is None while the search runs, `refit` the content of ``model/metrics.json`` or None,
+    `best_corrected` the best score less what being picked as the best explains, None without predictions.
     """
 
     study: str
@@ -114,6 +107,7 @@ class Leaderboard:
     validation_images: int | None
     rules: tuple[str, ...] = RULES
     notes: tuple[str, ...] = ()
+    best_corrected: BestCorrected | None = None
 
     @property
     def best(self) -> Row | None:
@@ -131,9 +125,7 @@ class Leaderboard:
             content[each.name] = getattr(self, each.name)
         for name in ("rows", "failures"):
             content[name] = [{each.name: getattr(row, each.name) for each in fields(row)} for row in content[name]]
-        plain = _plain(content)
-        assert isinstance(plain, dict)
-        return plain
+        return {name: plain(value) for name, value in content.items()}
 
     def to_json(self) -> str:
         """Return the contract of DESIGN.md, ``schema_version`` 1 (keys may be added, none removed)."""
@@ -148,105 +140,93 @@ class Leaderboard:
         return tables.to_markdown(self)
 
 
-def build(folder: StudyFolder, *, study: optuna.Study) -> Leaderboard:
-    """Rank the trials of `study`, with intervals from the predictions kept in `folder`; `RULES` says how."""
-    attrs = study.user_attrs
-    metric, seed = str(attrs.get("metric", "accuracy")), int(attrs.get("seed") or 0)
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    trials = study.get_trials(deepcopy=False)
+def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None, cache: bool = True) -> Leaderboard:
+    """Rank the trials of `study`, with intervals from the predictions kept in `folder`; `RULES` says how.
+
+    Args:
+        metric: One of `METRICS` to rank by; default: the one that the study optimises. By another one, a trial is
+            ranked if its predictions, or this metric of its last epoch, were kept.
+        cache: Keep what is computed from many trials' predictions in `folder`, for the next time.
+
+    Raises:
+        ValueError: There is no such metric.
+    """
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f'unknown metric "{metric}": expected one of {", ".join(METRICS)}')
+    attrs, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    objective, seed = str(attrs.get("metric", "accuracy")), int(attrs.get("seed") or 0)
+    by, maximize = metric or objective, study.direction == optuna.study.StudyDirection.MAXIMIZE
+    larger = maximize if by == objective else larger_is_better(by)
     finished = [trial for trial in trials if trial.state.is_finished()]
-    latest = {trial.user_attrs.get("root", trial.number): trial for trial in finished if _is_ranked(trial)}
-    ranked = sorted(latest.values(), key=lambda trial: _order(trial, sign))  # of a resumed trial the last attempt
-    notes: list[str] = []
-    groups = load_groups(folder)
-    missing: list[int] = []
-    stale: list[int] = []
-    best: Predictions | None = None
-    rows: list[Row] = []
-    for rank, trial in enumerate(ranked, start=1):
-        value, ci, behind = _score(trial), None, None
-        assert value is not None
-        predictions = load_predictions(folder.trial(trial.number), groups)
-        if predictions is None:
-            missing.append(trial.number)
-        elif metric in METRICS and abs(score(metric, predictions) - value) > _SAME_SCORE:
-            stale.append(trial.number)
-            predictions = None
-        if predictions is not None and metric in METRICS:
-            ci = interval(metric, predictions, seed=[seed, trial.number])
-            if rank == 1:
-                best = predictions
-            elif best is not None and best.same_images(predictions) and trial.state == ranked[0].state:
-                behind = difference(metric, best, predictions, seed=[seed, ranked[0].number, trial.number])
-        rows.append(
-            Row(
-                rank=rank,
-                score=value,
-                ci95=(ci.low, ci.high) if ci else None,
-                ci_method=ci.method if ci else None,
-                behind_best_ci95=(behind.low, behind.high) if behind else None,
-                tied_with_best=rank == 1 or (behind is not None and 0.0 in behind),
-                **_facts(trial, folder),
-            )
-        )
-    if missing:
-        notes.append(f"No interval, no comparison: trials without readable predictions: {_list(missing)}.")
-    if stale:
-        notes.append(f"No interval: the predictions kept are not those of the score, trials {_list(stale)}.")
-    refit = load_json(folder.model / "metrics.json")
+    candidates = [trial for trial in finished if is_ranked(trial)]
+    scored = load_scored(folder, [each.number for each in candidates], by, cache=cache) if by in METRICS else []
+    scores, stale = _scores(candidates, scored, by, objective)
+    ranked = in_order(finished, maximize=maximize, score=lambda trial: scores.get(trial.number), larger=larger)
+    current = [each.pick(np.flatnonzero(~np.isin(each.numbers, stale))) for each in scored]
+    sure = how_sure(ranked, current, load_groups(folder), by, larger=larger, seed=seed)
+    rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
+    unsure = [row.trial for row in rows if row.ci95 is None]
+    notes = {
+        "No interval, no comparison: trials without readable predictions:": [n for n in unsure if n not in stale],
+        "No interval: the predictions kept are not those of the score, trials": [n for n in unsure if n in stale],
+        f"Not ranked, since {by} was not kept, trials": [n.number for n in candidates if n.number not in scores],
+    }
+    told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
+    if by != objective:
+        told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
+    package = load_json(folder.model / "metrics.json")
+    refit = package if package is not None and "test" in package else None  # else of a search that has not ended
     return Leaderboard(
         study=folder.name,
-        metric=metric,
-        direction=study.direction.name.lower(),
+        metric=by,
+        direction="maximize" if larger else "minimize",
         stop_reason=attrs.get("stop_reason"),
-        rows=tuple(rows),
-        failures=tuple(_failure(trial, folder) for trial in finished if not _is_ranked(trial)),
+        rows=rows,
+        failures=tuple(_failure(trial, folder) for trial in finished if not is_ranked(trial)),
         refit=refit,
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
-        validation_images=None if best is None else len(best.targets),
-        notes=tuple(notes),
+        validation_images=sure.images,
+        notes=tuple(told),
+        best_corrected=sure.corrected,
     )
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the finished trial that the leaderboard of `study` has first, which the refit retrains; None if none is.
+def _scores(
+    trials: Sequence[FrozenTrial], scored: Sequence[Scored], by: str, objective: str
+) -> tuple[dict[int, float], list[int]]:
+    """Return what each trial is ranked by, and the trials whose predictions are of another epoch than their score.
 
-    ``study.best_trial`` takes another one where scores are equal, as they often are on few validation images.
+    The objective's value was told to the study; another metric comes from the predictions, or else from what the trial
+    reported with its last epoch.
     """
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    finished = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if _is_ranked(trial)]
-    return min(finished, key=lambda trial: _order(trial, sign), default=None)
+    measured = {
+        n: value for each in scored for n, value in zip(each.numbers.tolist(), each.scores.tolist(), strict=True)
+    }
+    found: dict[int, float] = {}
+    stale = []
+    for trial in trials:
+        number = trial.number
+        told = score_of(trial) if by == objective else (trial.user_attrs.get("metrics") or {}).get(by)
+        from_file = measured.get(number)
+        if told is not None and from_file is not None and abs(told - from_file) > _SAME_SCORE:
+            stale.append(number)
+            from_file = None
+        value = told if by == objective or from_file is None else from_file
+        if value is not None and math.isfinite(value):
+            found[number] = value
+    return found, stale
 
 
-def _is_ranked(trial: FrozenTrial) -> bool:
-    good = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and _score(trial) is not None
-    return good and trial.user_attrs.get("reason") not in _NOT_RANKED
-
-
-def _score(trial: FrozenTrial) -> float | None:
-    """The value told; for a pruned trial the one it last reported."""
-    value = trial.value if trial.state == TrialState.COMPLETE else None
-    if value is None and trial.intermediate_values:
-        value = trial.intermediate_values[max(trial.intermediate_values)]
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _epochs(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("epochs") or len(trial.intermediate_values))
-
-
-def _order(trial: FrozenTrial, sign: float) -> tuple[float, ...]:
-    value, log_loss = _score(trial), (trial.user_attrs.get("metrics") or {}).get("log_loss")
-    assert value is not None
-    pruned = trial.state == TrialState.PRUNED
-    parameters = trial.user_attrs.get("model_parameters")
-    return (
-        pruned,
-        -_epochs(trial) if pruned else 0,
-        sign * value,
-        math.inf if parameters is None else parameters,
-        math.inf if log_loss is None or math.isnan(log_loss) else log_loss,
-        trial.number,
+def _row(rank: int, trial: FrozenTrial, score: float, sure: Sureness, folder: StudyFolder) -> Row:
+    limits, method = sure.intervals.get(trial.number, (None, None))
+    return Row(
+        rank=rank,
+        score=score,
+        ci95=limits,
+        ci_method=method,
+        behind_best_ci95=sure.behind.get(trial.number),
+        tied_with_best=rank == 1 or trial.number in sure.tied,
+        **_facts(trial, folder),
     )
 
 
@@ -258,7 +238,7 @@ def _identity(trial: FrozenTrial, folder: StudyFolder) -> dict[str, Any]:
         "state": trial.state.name,
         "backbone": str(trial.params.get("backbone") or spec.get("backbone") or "unknown"),
         "params": params,
-        "epochs": _epochs(trial),
+        "epochs": epochs_of(trial),
         "command": f"automl refit {shlex.quote(str(folder.root))} --trial {trial.number}",
     }
 
@@ -280,17 +260,6 @@ def _failure(trial: FrozenTrial, folder: StudyFolder) -> Failure:
     if reason in {"pruned", "complete", "truncated"}:
         reason = "pruned before its first score" if reason == "pruned" else "no finite score"
     return Failure(**_identity(trial, folder), reason=str(reason), message=str(trial.user_attrs.get("message") or ""))
-
-
-def _plain(value: Any) -> Any:
-    """Plain JSON types; NaN and infinities become None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-        return [_plain(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _list(numbers: list[int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from automl.ranking import words
-from automl.ranking.leaderboard import _is_ranked
+from automl.ranking.ranks import is_ranked
 from automl.search.snapshot import view
 
 __all__ = ["Limits", "limited"]
@@ -57,5 +57,5 @@ def limited(study: optuna.Study, limits: Limits) -> tuple[optuna.Study, int]:
     if not limits:
         return study, 0
     trials = study.get_trials(deepcopy=False)
-    kept = [trial for trial in trials if not _is_ranked(trial) or limits.allow(trial.user_attrs)]
+    kept = [trial for trial in trials if not is_ranked(trial) or limits.allow(trial.user_attrs)]
     return view(study, kept), len(trials) - len(kept)

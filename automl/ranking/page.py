@@ -9,6 +9,7 @@ import importlib.resources
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -21,12 +22,12 @@ from automl.ranking.plain import At
 __all__ = ["render"]
 
 
-def render(metric: str, context: Mapping[str, Any]) -> str:
-    """Return the page of a study that is ranked by `metric`."""
-    return _environment(metric).get_template("report.html").render(**context)
+def render(metric: str, context: Mapping[str, Any], folder: Path) -> str:
+    """Return the page of a study that is ranked by `metric`, to be written into `folder`."""
+    return _environment(metric, folder).get_template("report.html").render(**context)
 
 
-def _environment(metric: str) -> jinja2.Environment:
+def _environment(metric: str, folder: Path) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("automl.ranking"),
         autoescape=True,
@@ -36,6 +37,7 @@ def _environment(metric: str) -> jinja2.Environment:
     )
     formats: dict[str, Callable[[Any], str]] = {
         "score": functools.partial(words.number, metric),
+        "gap": functools.partial(words.difference, metric),
         "share": functools.partial(words.number, "accuracy"),
         "loss": functools.partial(words.number, "log_loss"),
         "seconds": words.duration,
@@ -49,7 +51,11 @@ def _environment(metric: str) -> jinja2.Environment:
     environment.filters |= {name: functools.partial(_number, text) for name, text in formats.items()}
     environment.filters |= {"bounds": functools.partial(_bounds, metric), "recall_bounds": _recall_bounds}
     environment.filters |= {"named": lambda at, name: _number(functools.partial(words.number, name), at)}
-    environment.filters |= {"breakable": _breakable, "tight": _tight, "file_link": lambda at: file_link(str(at))}
+    environment.filters |= {
+        "breakable": _breakable,
+        "tight": _tight,
+        "file_link": lambda at: file_link(str(at), folder),
+    }
     environment.filters |= {"total": lambda counts: sum(counts.values()), "script_json": _script_json}
     environment.globals |= {"words": words, "include_raw": _raw}
     return environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from automl.ranking import words
+from automl.ranking.lessons import lesson_lines
 
 if TYPE_CHECKING:
     from automl.ranking.facts import Facts
@@ -41,6 +42,7 @@ def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
     ]
     if told:
         lines.append(f"Rank by probe against realised rank, Kendall's τ: {', '.join(told)}")
+    lines += lesson_lines(board, facts.warm_start)
     lines += [f"Not tried: {each.what}: {each.why}" for each in found.not_tried]
     if found.failures:
         causes = ", ".join(f"{each.reason.replace('_', ' ')} {each.trials}" for each in found.failures)

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 from PIL import Image
 
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.ranking import facts, leaderboard, page, payload, plots, tables, winner_plots, words
 from automl.ranking.embedding_map import Embedding, embedding_map
-from automl.ranking.files import load_groups, load_json, load_manifest, load_predictions
+from automl.ranking.files import load_curve, load_groups, load_json, load_manifest, load_predictions
 from automl.ranking.gallery import Gallery, data_url
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.limits import Limits, limited
@@ -43,6 +44,7 @@ def write(
     *,
     study: optuna.Study,
     limits: Limits | None = None,
+    metric: str | None = None,
     contact_sheets: Mapping[str, Image.Image] | None = None,
     load_thumbnail: Callable[[int], Image.Image] | None = None,
     load_embedding: Callable[[int], Embedding | None] | None = None,
@@ -51,6 +53,7 @@ def write(
 
     Args:
         limits: Rank only the trials that keep within these.
+        metric: What to rank by; default: the metric that the study optimises.
         contact_sheets: A picture per augmentation policy, drawn by whoever can augment.
         load_thumbnail: Returns the picture of a row number of the manifest.
         load_embedding: Returns the kept embedding of a trial's backbone, or None.
@@ -60,7 +63,7 @@ def write(
     """
     target = make_folder(folder.report(reports))
     within, excluded = limited(study, limits or Limits())
-    board = leaderboard.build(folder, study=within)
+    board = leaderboard.build(folder, study=within, metric=metric)
     found = facts.collect(folder, within, board, limits, excluded)
     found = _complete(folder, within, board, found, load_embedding)
     content = facts.content(board, found)
@@ -70,7 +73,7 @@ def write(
     write_atomic(target / "leaderboard.md", tables.to_markdown(board, found))
     context = _context(folder, board, found, content, Gallery(load_thumbnail))
     context["sheets"] = {name: data_url(sheet, _SHEET) for name, sheet in (contact_sheets or {}).items()}
-    write_atomic(target / "index.html", page.render(board.metric, context))
+    write_atomic(target / "index.html", page.render(board.metric, context, target))
     return target / "index.html"
 
 
@@ -86,8 +89,9 @@ def _complete(
     paths = [] if manifest is None else manifest["path"].astype(str).tolist()
     best = winner(folder, study, board, paths)
     ranked = {row.trial for row in board.rows}
+    metric = None if board.metric == study.user_attrs.get("metric", "accuracy") else board.metric
     curves = {
-        trial.number: tuple((step, _finite(value)) for step, value in sorted(trial.intermediate_values.items()))
+        trial.number: tuple((step, _finite(value)) for step, value in _curve(folder, trial, metric))
         for trial in study.get_trials(deepcopy=False)
         if trial.number in ranked
     }
@@ -111,6 +115,13 @@ def _complete(
         suspects=suspects,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _curve(folder: StudyFolder, trial: FrozenTrial, metric: str | None) -> list[tuple[int, float]]:
+    """The values by epoch that the trial reported, or of another `metric` as far as its own file has it."""
+    if metric is None:
+        return sorted(trial.intermediate_values.items())
+    return [(int(each["epoch"]), each[metric]) for each in load_curve(folder.trial(trial.number)) if metric in each]
 
 
 def _context(
@@ -182,10 +193,10 @@ def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
     if not board.rows:
         return {"hero": {"low": 0.0, "high": 1.0}, "board": {"low": 0.0, "high": 1.0}}
     limits = [row.ci95 or (row.score, row.score) for row in board.rows]
-    test, value, corrected = words.test_interval(board), words.test_score(board), words.corrected(board)
+    test, value, corrected = words.test_interval(board), words.test_score(board), board.best_corrected
     both = [*limits[0], *(test or ()), *(() if value is None else (value,))]
     if corrected is not None:
-        both += [corrected[0], *(corrected[1] or ())]
+        both += [corrected.value, *corrected.ci95]
     width = 6 * max(limits[0][1] - limits[0][0], 0.01)
     low = max(min(each for each, _ in limits), limits[0][0] - width)
     high = min(max(each for _, each in limits), limits[0][1] + width)

@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
-from automl.ranking.leaderboard import best_trial
+from automl.ranking.ranks import best_trial, score_of
 from automl.ranking.statistics import METRICS, interval
+from automl.search.lock import driver_of
 from automl.search.show import in_words
 from automl.search.snapshot import snapshot
-from automl.search.storage import driver_of
 from automl.search.study import counts
 
 __all__ = ["Running", "Status", "look", "status_lines"]
@@ -75,7 +75,7 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
         spent = max(spent, float(attrs.get("spent_before", 0.0)) + now() - driver.since)
     done = [each for each in trials if each.state.is_finished() and counts(each)]
     stages = attrs.get("stage_seconds", {})
-    searched = spent - sum(stages.get(stage, 0.0) for stage in ("audit", "screening", "refit"))
+    searched = spent - sum(stages.get(stage, 0.0) for stage in ("audit", "screening", "refit", "handing over"))
     return Status(
         study=str(folder.root),
         metric=str(attrs.get("metric", "accuracy")),
@@ -85,7 +85,7 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
         spent_seconds=round(spent, 1),
         trials={state.name: sum(each.state == state for each in trials) for state in TrialState},
         trials_per_hour=round(3600 * len(done) / searched, 1) if done and searched > 0 else None,
-        running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING],
+        running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING and driver is not None],
         best=_best(folder, study),
         gpus=_gpus() if driver is not None else [],
     )
@@ -96,11 +96,11 @@ def _best(folder: StudyFolder, study: optuna.Study) -> dict[str, Any] | None:
     best, attrs = best_trial(study), study.user_attrs
     if best is None:
         return None
-    metric, seed = str(attrs.get("metric", "accuracy")), int(attrs.get("seed") or 0)
+    metric = str(attrs.get("metric", "accuracy"))
     predictions = load_predictions(folder.trial(best.number), load_groups(folder)) if metric in METRICS else None
-    ci = interval(metric, predictions, seed=[seed, best.number]) if predictions is not None else None
+    ci = interval(metric, predictions) if predictions is not None else None
     return {
-        "trial": best.number, "score": best.value, "ci95": (ci.low, ci.high) if ci else None,
+        "trial": best.number, "score": score_of(best), "ci95": (ci.low, ci.high) if ci else None,
         "what": in_words(best.user_attrs["spec"]),
     }  # fmt: skip
 

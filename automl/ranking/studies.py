@@ -123,7 +123,7 @@ def _alike(summaries: Sequence[StudySummary]) -> list[list[str]]:
 
 
 def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> StudySummary:
-    attrs, corrected = study.user_attrs, words.corrected(board)
+    attrs, corrected = study.user_attrs, board.best_corrected
     refitted = (board.refit or {}).get("trial")
     backbones: dict[str, float] = {}
     for row in board.rows:
@@ -139,8 +139,8 @@ def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> St
         stop_reason=board.stop_reason,
         counts={name: n for name, n in board.counts.items() if n},
         best=board.best,
-        corrected=corrected[0] if corrected else None,
-        corrected_ci95=corrected[1] if corrected else None,
+        corrected=corrected.value if corrected else None,
+        corrected_ci95=corrected.ci95 if corrected else None,
         refit_trial=refitted,
         test=words.test_score(board),
         test_ci95=words.test_interval(board),

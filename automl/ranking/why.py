@@ -17,6 +17,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
+from automl.ranking.costs import Foreseen, foreseen
 from automl.ranking.files import load_json
 from automl.ranking.importance import Importance, importance, importance_by_backbone
 from automl.ranking.leaderboard import Leaderboard, Row
@@ -80,7 +81,8 @@ class Cause:
 
 @dataclass(frozen=True)
 class Why:
-    """`stage_seconds` has the seconds spent by stage, `budget_seconds` what there was to spend."""
+    """`stage_seconds` has the seconds spent by stage, `budget_seconds` what there was to spend, `foreseen` how well the
+    seconds of trials were predicted."""
 
     importance: Importance
     importance_by_backbone: Mapping[str, Importance]
@@ -90,6 +92,7 @@ class Why:
     failures: tuple[Cause, ...]
     stage_seconds: Mapping[str, float]
     budget_seconds: float | None
+    foreseen: tuple[Foreseen, ...]
 
 
 def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
@@ -111,6 +114,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
         failures=tuple(Cause(reason, n, first[reason]) for reason, n in causes.most_common()),
         stage_seconds=dict(study.user_attrs.get("stage_seconds") or {}),
         budget_seconds=None if budget is None else float(budget),
+        foreseen=foreseen(study.get_trials(deepcopy=False)),
     )
 
 

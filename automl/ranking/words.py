@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automl.ranking.leaderboard import Leaderboard, Row
+    from automl.ranking.statistics import BestCorrected
 
 __all__ = [
     "STOP_REASONS",
     "answer",
     "bounds",
     "compact",
-    "corrected",
     "count",
     "describe",
+    "difference",
     "duration",
     "integer",
     "megabytes",
@@ -24,6 +25,7 @@ __all__ = [
     "milliseconds",
     "number",
     "param",
+    "retrained",
     "short",
     "test_interval",
     "test_score",
@@ -155,33 +157,26 @@ def answer(board: Leaderboard) -> list[str]:
         sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
     elif best.ci95:
         sentences.append(_ties(board))
-    found = corrected(board)
-    if found is not None:
-        limits = f" (95 % interval {bounds(board.metric, found[1])})" if found[1] else ""
-        sentences.append(
-            f"It was picked as the best of {len(board.rows):,}, so part of its score is luck: without it, "
-            f"about {number(board.metric, found[0])}{limits} is to be expected."
-        )
+    if board.best_corrected is not None:
+        sentences.append(_luck(board.metric, board.best_corrected))
     test = test_score(board)
     if test is not None:
         refitted = (board.refit or {}).get("trial")
         who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
-        sentences.append(f"Retrained in full, {who} scored {number(board.metric, test)} on the test images.")
+        how = "Retrained in full" if retrained(board) else "Handed over as its trial left it, without a refit"
+        sentences.append(f"{how}, {who} scored {number(board.metric, test)} on the test images.")
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences
 
 
-def corrected(board: Leaderboard) -> tuple[float, tuple[float, float] | None, str] | None:
-    """Return the selection-corrected estimate of the best score, its 95 % interval and how it was made, if there is."""
-    found = getattr(board, "best_corrected", None)
-    if found is None or found.value is None:
-        return None
-    return float(found.value), found.ci95, str(found.method)
+def retrained(board: Leaderboard) -> bool:
+    """Whether the package holds a refit, and not a trial's own weights."""
+    return board.refit is not None and bool(board.refit.get("refitted", True))
 
 
 def test_score(board: Leaderboard) -> float | None:
-    """Return the refit's score on the test images, None before the refit."""
+    """Return the package's score on the test images, None before there is one."""
     value = ((board.refit or {}).get("test") or {}).get(board.metric)
     return float(value) if isinstance(value, int | float) else None
 
@@ -192,6 +187,19 @@ def test_interval(board: Leaderboard) -> tuple[float, float] | None:
     if board.metric != "accuracy" or not isinstance(limits, list | tuple) or len(limits) != 2:
         return None
     return float(limits[0]), float(limits[1])
+
+
+def difference(metric: str, value: float) -> str:
+    """Return a difference of two scores: ``1.3 points``, which are hundredths, or nats of the log loss."""
+    return f"{value:.4f} nats" if metric == "log_loss" else f"{100 * value:.1f} points"
+
+
+def _luck(metric: str, found: BestCorrected) -> str:
+    expected = f"{number(metric, found.value)} (95 % interval {bounds(metric, found.ci95)})"
+    if found.trials == 1:
+        return f"No other trial was compared, so its score owes nothing to picking: expect {expected} on new images."
+    picked = f"It was picked as the best of {found.trials:,}, which accounts for about "
+    return f"{picked}{difference(metric, found.luck)} of its score: expect {expected} on new images."
 
 
 def _ties(board: Leaderboard) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from automl.refit.package import ModelPackage, load_package, save_package
 from automl.refit.predict import Prediction, find_images, format_predictions, predict
-from automl.refit.refit import RefitSpec, affordable_epochs, refit, score
+from automl.refit.refit import RefitSpec, adopt, affordable_epochs, refit, score
 
 __all__ = [
     "ModelPackage",
     "Prediction",
     "RefitSpec",
+    "adopt",
     "affordable_epochs",
     "find_images",
     "format_predictions",

@@ -153,12 +153,7 @@ def _timm(model: nn.Module) -> Any:
 
 
 def _card(package: ModelPackage, spec: TrialSpec, metrics: dict[str, Any]) -> str:
-    test = metrics["test"]
-    low, high = test["ci95"]
-    per_class = "\n".join(
-        f"| {_cell(row['label'])} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
-        for row in test["per_class"]
-    )
+    how = "the configuration of" if metrics.get("refitted", True) else "the training split alone, in"
     if package.head == "mlp":
         usage = """import timm, torch
 from safetensors.torch import load_file
@@ -187,15 +182,9 @@ pipeline_tag: image-classification
 ---
 # {package.backbone}, fine-tuned for {len(package.labels)} classes
 
-Test accuracy **{test["accuracy"]:.4f}** (95 % interval {low:.4f} to {high:.4f}, {test["images"]} images that nothing
-before had looked at), macro recall {test["macro_recall"]:.4f}, macro F1 {test["macro_f1"]:.4f}.
-
-| class | precision | recall | F1 | images |
-|---|---|---|---|---|
-{per_class}
-
-Trained for {metrics["epochs"]} epochs on {metrics["train_images"]} images (the configuration of trial
-{metrics["trial"]}): freeze depth {spec.freeze_depth:g}, learning rate {spec.learning_rate:.3g}, augmentation
+{_scores(metrics)}
+Trained for {metrics["epochs"]} epochs on {metrics["train_images"]} images ({how} trial {metrics["trial"]}):
+freeze depth {spec.freeze_depth:g}, learning rate {spec.learning_rate:.3g}, augmentation
 `{spec.augmentation}`, batch size {spec.batch_size}, {spec.resolution} px.
 
 ## Use
@@ -211,6 +200,27 @@ or, with nothing but timm:
 Images are resized to {package.resolution} px (`crop_mode` {package.crop_mode}, {package.interpolation}), transparent
 parts are put on RGB {list(package.background)}, EXIF rotation is applied. Labels, in the order of the logits, are in
 `package.json`. The class order is alphabetical.
+"""
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    """Return what is known of the model's quality, in Markdown."""
+    if "test" not in metrics:
+        accuracy = metrics["validation"].get("accuracy")
+        chosen = "" if accuracy is None else f"Validation accuracy {accuracy:.4f}, by which it was chosen. "
+        return f"{chosen}The test split has not been looked at.\n"
+    test = metrics["test"]
+    low, high = test["ci95"]
+    lines = [
+        f"| {_cell(row['label'])} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
+        for row in test["per_class"]
+    ]
+    return f"""Test accuracy **{test["accuracy"]:.4f}** (95 % interval {low:.4f} to {high:.4f}, {test["images"]}
+images that nothing before had looked at), macro recall {test["macro_recall"]:.4f}, macro F1 {test["macro_f1"]:.4f}.
+
+| class | precision | recall | F1 | images |
+|---|---|---|---|---|
+{chr(10).join(lines)}
 """
 
 

@@ -1,4 +1,7 @@
-"""The refit: the chosen configuration trained on train + validation, and the test split opened once."""
+"""The refit: the chosen configuration trained on train + validation, and the test split opened once.
+
+Where there is no time for it, the weights that the trial itself left are handed over.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import nn
 
-from automl.backbones import find
+from automl.backbones import build, find
 from automl.data import Batches, Dataset, open_cache
-from automl.paths import StudyFolder, write_atomic
+from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.refit.package import save_package
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
-from automl.training import Normalise, choose_device, choose_precision, measure, predict_logits
+from automl.training import Normalise, choose_device, choose_precision, load_weights, measure, predict_logits
 
-__all__ = ["RefitSpec", "affordable_epochs", "refit", "score"]
+__all__ = ["RefitSpec", "adopt", "affordable_epochs", "refit", "score"]
 
 
 @dataclass(frozen=True)
@@ -57,28 +61,81 @@ def refit(
         folder.checkpoint.unlink(missing_ok=True)
     started = time.monotonic()
     outcome = run_trial(
-        wanted.spec, study, folder, train_rows=rows, validation_rows=np.empty(0, np.int64), report=report
+        wanted.spec,
+        study,
+        folder,
+        train_rows=rows,
+        validation_rows=np.empty(0, np.int64),
+        keep_weights=False,
+        report=report,
     )
     if outcome.reason == "diverged":
         raise FloatingPointError(f"the refit of trial {wanted.trial} diverged after {outcome.epochs} epochs")
-    seconds = time.monotonic() - started
-    logits, test_rows = _test_logits(outcome.model, wanted.spec, study, dataset)
-    targets = dataset.table["target"].to_numpy(np.int64)[test_rows]
-    metrics = {
-        "trial": wanted.trial,
+    training = {
+        "refitted": True,
         "epochs": outcome.epochs,
-        "note": wanted.note,
         "train_images": len(rows),
-        "train_seconds": round(seconds, 1),
-        "validation": wanted.validation,
-        "test": score(logits, targets, dataset.classes),
-        "test_opened": _opened(study),
+        "train_seconds": round(time.monotonic() - started, 1),
     }
+    metrics = _package(outcome.model, wanted, study, dataset, training, max_pixels=max_pixels)
+    folder.checkpoint.unlink(missing_ok=True)
+    return metrics
+
+
+def adopt(
+    wanted: RefitSpec, study: StudyFolder, *, epochs: int, seconds: float, max_pixels: int, open_test: bool = True
+) -> dict[str, Any]:
+    """Write the package of a trial with the weights that the trial left, which know the training split alone.
+
+    Args:
+        epochs, seconds: That the trial was trained for.
+        open_test: Whether the test split is scored. Without, the metrics have no `test`.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        UsageError: The trial left no weights, or they are damaged.
+        OutputError: A file cannot be written.
+    """
+    dataset, spec = load_dataset(study), wanted.spec
+    model = build(
+        find(spec.backbone),
+        len(dataset.classes),
+        resolution=spec.resolution,
+        head=spec.head,  # type: ignore[arg-type]
+        weights=None,
+    )
+    load_weights(study.trial(wanted.trial).weights, model)
+    training = {
+        "refitted": False,
+        "epochs": epochs,
+        "train_images": len(dataset.rows("train")),
+        "train_seconds": round(seconds, 1),
+    }
+    return _package(model.eval(), wanted, study, dataset, training, max_pixels=max_pixels, open_test=open_test)
+
+
+def _package(
+    model: nn.Module,
+    wanted: RefitSpec,
+    study: StudyFolder,
+    dataset: Dataset,
+    training: dict[str, Any],
+    *,
+    max_pixels: int,
+    open_test: bool = True,
+) -> dict[str, Any]:
+    """Score `model` on the test split and write its package. Returns its metrics."""
+    metrics = {"trial": wanted.trial, **training, "note": wanted.note, "validation": wanted.validation}
+    if open_test:
+        logits, rows = _test_logits(model, wanted.spec, study, dataset)
+        targets = dataset.table["target"].to_numpy(np.int64)[rows]
+        metrics |= {"test": score(logits, targets, dataset.classes), "test_opened": _opened(study)}
     package = save_package(
-        study.model, outcome.model, wanted.spec, labels=dataset.classes, max_pixels=max_pixels, metrics=metrics
+        study.model, model, wanted.spec, labels=dataset.classes, max_pixels=max_pixels, metrics=metrics
     )
     assert package.labels == dataset.classes
-    folder.checkpoint.unlink(missing_ok=True)
     return metrics
 
 
@@ -146,7 +203,7 @@ def _test_logits(
 
 def _opened(study: StudyFolder) -> int:
     """Count how often the study's test split has been scored, this time included."""
-    counter: Path = study.refit.root / "test_opened"
+    counter: Path = make_folder(study.refit.root) / "test_opened"
     try:
         count = int(counter.read_text()) + 1
     except FileNotFoundError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -21,7 +24,22 @@ def available_mb(device: torch.device) -> float:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return (free + torch.cuda.memory_reserved(device)) / MEGABYTE
-    return float(psutil.virtual_memory().available) / MEGABYTE
+    return min(psutil.virtual_memory().available, _left_to_container()) / MEGABYTE
+
+
+def _left_to_container(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the bytes that the limit of this process's container (cgroup version 2 or 1) leaves; infinity without one.
+
+    What files take of it as cache is given back when it is needed, so only the processes' own memory counts.
+    """
+    for limit, statistics, own in (
+        ("memory.max", "memory.stat", "anon"),
+        ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"),
+    ):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # "max": no limit
+            used = dict(line.split() for line in (root / statistics).read_text().splitlines())
+            return max(0.0, float(int((root / limit).read_text()) - int(used[own])))
+    return math.inf
 
 
 def step_memory_mb(

@@ -1,7 +1,8 @@
 """What a search tries next, and when it has tried enough.
 
-Interrupted trials first, then paused ones whose turn it is, then the sound defaults, then what the sampler proposes. In
-the last minutes, when a proposal no longer fits, its head alone on cached features.
+Interrupted trials first, then those that an earlier budget cut short, then paused ones whose turn it is, then the sound
+defaults (the heads alone, then what earlier studies taught, then the others), then what the sampler proposes. In the
+last minutes, when a proposal no longer fits, its head alone on cached features.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from automl.search.budget import CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping
 from automl.search.study import StudyRecord, counts, planned_params
+from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Agenda"]
@@ -30,6 +32,8 @@ class Agenda:
     Args:
         defaults: Parameters tried before anything is sampled, in order. Those that do not fit into the time left are
             asked again later: trials teach what trials cost.
+        taken: What is tried of earlier studies, in order; it goes between the defaults that train a head on cached
+            features, which take seconds, and the others.
     """
 
     def __init__(
@@ -40,9 +44,15 @@ class Agenda:
         stopping: EarlyStopping,
         clock: Clock,
         defaults: Sequence[Mapping[str, Any]],
+        taken: Sequence[Taken] = (),
     ) -> None:
         tried = [planned_params(each) for each in record.trials()]
-        self.defaults = [dict(each) for each in defaults if each not in tried]
+        self._taken = [(space.nearest(each.params), each.attrs) for each in taken]
+        heads = [each for each in defaults if CostModel.is_head_only(space.params(each))]
+        self.defaults: list[dict[str, Any]] = []  # and what is taken
+        for each in [*heads, *(params for params, _ in self._taken), *defaults]:
+            if each not in tried and each not in self.defaults:
+                self.defaults.append(dict(each))
         self._record, self._config, self._space = record, config, space
         self._stopping, self._clock, self._skipped = stopping, clock, 0
 
@@ -50,17 +60,23 @@ class Agenda:
         """Let wait what comes before the sampler's proposals, if anything does. `running`: roots of what runs."""
         if self._record.trials(TrialState.WAITING):
             return
-        paused, default = self._paused(running), self._next_default()
+        paused, default = self._truncated() or self._paused(running), self._next_default()
         if paused is not None:
             self._stopping.resume(paused)
         elif default is not None:
             self.defaults.remove(default)
-            self._record.enqueue(default, origin="default")
+            attrs = next((attrs for params, attrs in self._taken if params == default), {"origin": "default"})
+            self._record.enqueue(default, **attrs)
 
     def accepts(self, trial: optuna.Trial) -> bool:
-        """Whether `trial`, as proposed, fits into the time left; else tell it as skipped."""
-        if trial.user_attrs["origin"] != "sampler" or self._clock.fits(trial.params):
+        """Whether `trial` fits into the time left; else tell it as skipped. One that waited is set aside until the
+        search has more time."""
+        if self._clock.fits(trial.params, self._epochs_left(trial)):
             return True
+        if trial.user_attrs["origin"] != "sampler":
+            self._record.describe(trial, set_aside=True)
+            self._record.finish(trial, "skipped", self._clock.too_long(trial.params))
+            return False
         self._skipped += 1
         self._record.finish(trial, "skipped", self._clock.too_long(trial.params))
         wanted = {**trial.params, "freeze_depth": 1.0, "augmentation": "none", "mixup": 0.0, "cutmix": 0.0}
@@ -71,7 +87,7 @@ class Agenda:
 
     def over(self, running: Collection[int]) -> str | None:
         """Return why nothing more is to be started: "trials", "converged", "budget", or None."""
-        if self._paused(running) is not None:
+        if self._truncated() is not None or self._paused(running) is not None:
             return None
         if self._all_begun():
             return "trials"
@@ -85,6 +101,22 @@ class Agenda:
 
     def _next_default(self) -> dict[str, Any] | None:
         return next((each for each in self.defaults if self._clock.fits(each)), None)
+
+    def _truncated(self) -> FrozenTrial | None:
+        """Return a trial that the end of an earlier budget cut short and that now has the time for its last epochs."""
+        trials = self._record.trials()
+        taken_up = {each.user_attrs.get("resumes") for each in trials}
+        for each in trials:
+            cut = each.user_attrs.get("reason") == "truncated" and each.number not in taken_up
+            if cut and self._stopping.has_checkpoint(each):
+                left = self._config.training.epochs - int(each.user_attrs.get("epochs", 0))
+                if left > 0 and self._clock.fits(each.params, left):
+                    return each
+        return None
+
+    def _epochs_left(self, trial: optuna.Trial) -> int | None:
+        """Return the epochs that the attempt `trial` goes on for at least, None if it starts anew."""
+        return 1 if "resumes" in trial.user_attrs else None
 
     def _paused(self, running: Collection[int]) -> FrozenTrial | None:
         """Return a paused trial to resume now: it is among the best of a rung, or it leads its kind and after one more
@@ -114,9 +146,8 @@ class Agenda:
         return sum(each.number > best.number for each in trials) >= patience
 
     def _out_of_time(self) -> bool:
-        waiting = self._record.trials(TrialState.WAITING)
-        if waiting:
-            return not self._clock.fits(planned_params(waiting[0]))
+        if self._record.trials(TrialState.WAITING):
+            return False
         if self._next_default() is not None:
             return False
         return self._clock.search_left() <= 0 or self._skipped == MAX_SKIPPED

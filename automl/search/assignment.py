@@ -1,4 +1,4 @@
-"""What a worker is asked to do, what a trial that is tried again takes over, and what a dead worker left behind."""
+"""What a worker is asked to do, what a trial that is tried again takes over, and what is kept of what workers left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from automl.paths import StudyFolder, TrialFolder, write_atomic
 from automl.search.spec import TrialSpec
 from automl.search.study import StudyRecord
 
-__all__ = ["Assignment", "cause_of_death", "hand_over"]
+__all__ = ["Assignment", "cause_of_death", "hand_over", "keep_best_weights"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,18 @@ def hand_over(record: StudyRecord, folder: StudyFolder, old: int, trial: optuna.
     for line in target.metrics.read_text().splitlines():
         epoch = json.loads(line)
         record.epoch(trial, epoch["epoch"], epoch[metric], {"epochs": epoch["epoch"]})
+
+
+def keep_best_weights(record: StudyRecord, folder: StudyFolder, ended: int) -> None:
+    """Delete the weights of trials that are not the incumbent, or as good, now that the trial `ended` is told."""
+    best = record.incumbent()
+    if best is None or best.number != ended:
+        if best is None or record.trials()[ended].value != best.value:
+            folder.trial(ended).weights.unlink(missing_ok=True)
+        return
+    for path in folder.all_weights():
+        if record.trials()[int(path.parent.name)].value != best.value:
+            path.unlink(missing_ok=True)
 
 
 def cause_of_death(trial: TrialFolder) -> str:

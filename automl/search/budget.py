@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import mean
 from typing import Any
 
 from automl.screening import Cost
@@ -18,6 +19,7 @@ __all__ = ["Budget", "CostModel"]
 
 REFIT_MARGIN = 1.15
 RAY_END_SECONDS = 2.0
+LEARNED_FROM = 8  # trials, the latest
 REPORT_SECONDS = 6.0  # package, leaderboard, report
 
 
@@ -59,18 +61,21 @@ class CostModel:
     test_images: int = 0
     recalibration_images: int = RECALIBRATION_IMAGES
     ratios: dict[str, list[float]] = field(default_factory=dict)
+    head_ratios: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
 
     def epoch_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds of one epoch, evaluation included."""
         backbone = params["backbone"]
         cost = self.costs[backbone]
         if self.is_head_only(params):
-            return 0.02 + 2e-5 * (self.train_images + self.validation_images)
+            guess = 0.02 + 2e-5 * (self.train_images + self.validation_images)
+            return guess * (mean(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
         evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
         seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
         seconds *= float(params["resolution"] / self.resolutions[backbone]) ** 2
         known = self.ratios.get(backbone) or [each for ratios in self.ratios.values() for each in ratios]
-        return seconds * (sum(known) / len(known) if known else 1.0)
+        return seconds * (mean(known) if known else 1.0)
 
     def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
         """Return how many images of a batch pass through the model at a time so that a training step fits into `share`
@@ -89,7 +94,10 @@ class CostModel:
         return -(-batch // passes), f"{there}: batches of {batch} in {passes} passes"
 
     def start_seconds(self, params: Mapping[str, Any]) -> float:
-        """Predicted seconds from the start of a trial to its first step."""
+        """Predicted seconds from the start of a trial to its first step: as in the screening, whose process was new,
+        until there are trials on warm workers."""
+        if self.starts:
+            return mean(self.starts[-LEARNED_FROM:])
         return self.costs[params["backbone"]].start_seconds + 1.0
 
     def trial_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
@@ -100,27 +108,40 @@ class CostModel:
         images = self.train_images + self.validation_images
         growth = images / max(1, self.train_images)
         embedding = self.costs[params["backbone"]].forward_seconds * images if self.is_head_only(params) else 0.0
-        return self.start_seconds(params) + epochs * self.epoch_seconds(params) * growth + embedding
+        start = self.costs[params["backbone"]].start_seconds + 1.0  # in a process of its own
+        return start + epochs * self.epoch_seconds(params) * growth + embedding
 
-    def refit_reserve(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Seconds to keep for the refit and all that follows it, with a margin for the error of the prediction."""
-        return RAY_END_SECONDS + self.refit_seconds(params, epochs) * REFIT_MARGIN + self.closing_seconds(params)
+    def reserve(self, params: Mapping[str, Any], epochs: int, *, refit: bool) -> float:
+        """Seconds to keep for what follows the search: the refit, if there is to be one, with a margin for the error of
+        the prediction, and the end of the command."""
+        refitting = self.refit_seconds(params, epochs) * REFIT_MARGIN if refit else 0.0
+        return RAY_END_SECONDS + refitting + self.closing_seconds(params)
+
+    def refit_fits(self, params: Mapping[str, Any], epochs: int, seconds: float) -> bool:
+        """Whether `seconds` are enough for a whole trial of `params` and its refit; if not, a good trial's own weights
+        are worth more than the refit of a lesser one."""
+        return self.trial_seconds(params, epochs) + self.reserve(params, epochs, refit=True) <= seconds
 
     def closing_seconds(self, params: Mapping[str, Any]) -> float:
-        """Predicted seconds from the end of the refit to the end of the command."""
+        """Predicted seconds from the end of the last training to the end of the command."""
         return self.costs[params["backbone"]].forward_seconds * self.test_images + REPORT_SECONDS
 
-    def learn(self, params: Mapping[str, Any], epoch_seconds: float) -> None:
-        """Correct the prediction for a backbone by what an epoch of a trial really took, evaluation included.
+    def learn(self, params: Mapping[str, Any], epoch_seconds: float, start_seconds: float | None = None) -> None:
+        """Correct the prediction for a backbone by what a trial took: an epoch, evaluation included, and its start.
 
         Until a backbone has a trial of its own, it is corrected by those of the others: a machine that was busy during
         the measurement was busy for all.
         """
+        if start_seconds is not None:
+            self.starts.append(start_seconds)
         if self.is_head_only(params):
+            kept_heads, self.head_ratios = self.head_ratios, []
+            self.head_ratios = [*kept_heads, epoch_seconds / self.epoch_seconds(params)]
             return
         kept, self.ratios = self.ratios, {}
         predicted = self.epoch_seconds(params)
-        self.ratios = kept | {params["backbone"]: [*kept.get(params["backbone"], []), epoch_seconds / predicted][-8:]}
+        learned = [*kept.get(params["backbone"], []), epoch_seconds / predicted]
+        self.ratios = kept | {params["backbone"]: learned[-LEARNED_FROM:]}
 
     @staticmethod
     def is_head_only(params: Mapping[str, Any]) -> bool:

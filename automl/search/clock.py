@@ -1,4 +1,8 @@
-"""What still fits into the budget: the driver's view of time, with the refit of the best so far always kept free."""
+"""What still fits into the budget: the driver's view of time.
+
+The time for the refit of the best so far is always kept free. Where the whole search is too short for a trial and its
+refit, the trial is tried all the same, in full, and hands over its own weights.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +32,26 @@ class Clock:
     ) -> None:
         self._record, self._budget, self._costs, self._space = record, budget, costs, space
         self._epochs, self._first_rung = epochs, min(first_rung, epochs)
+        self._at_start = budget.left()
 
     def search_left(self, params: Mapping[str, Any] | None = None) -> float:
-        """Seconds until the search must end so that the incumbent, or `params`, can still be refitted."""
+        """Seconds until the search must end so that the incumbent, or `params`, can still be handed over."""
         best = self._record.incumbent()
         candidates = [self._space.params(best.params)] if best is not None else []
         if params is not None:
             candidates.append(self._space.params(params))
-        reserve = max((self._costs.refit_reserve(each, self._epochs) for each in candidates), default=0.0)
-        return self._budget.left() - reserve
+        reserves = [self._costs.reserve(each, self._epochs, refit=self.refits(each)) for each in candidates]
+        return self._budget.left() - max(reserves, default=0.0)
+
+    def refits(self, params: Mapping[str, Any]) -> bool:
+        """Whether a search this long has the time for a whole trial of `params` and its refit."""
+        return self._costs.refit_fits(self._space.params(params), self._epochs, self._at_start)
 
     def fits(self, params: Mapping[str, Any], epochs: int | None = None) -> bool:
-        """Whether a trial of `params` that starts now trains for `epochs` (until its first rung) in time."""
+        """Whether a trial of `params` that starts now trains for `epochs` in time (default: until its first rung, or,
+        without a refit, to its end)."""
+        if epochs is None and not self.refits(params):
+            epochs = self._epochs
         return self.seconds(params, epochs) <= self.search_left(params)
 
     def seconds(self, params: Mapping[str, Any], epochs: int | None = None) -> float:
@@ -49,7 +61,8 @@ class Clock:
     def too_long(self, params: Mapping[str, Any]) -> str:
         """Say that it does not."""
         short, left = in_words(self._space.params(params)), max(0.0, self.search_left(params))
-        return f"{short} needs about {self.seconds(params):.0f} s, {left:.0f} s are left"
+        epochs = None if self.refits(params) else self._epochs
+        return f"{short} needs about {self.seconds(params, epochs):.0f} s, {left:.0f} s are left"
 
     def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:
         """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share

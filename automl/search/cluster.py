@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,11 @@ from automl.errors import StorageError, UsageError
 from automl.search.trial import prepare_process
 from automl.training import KEPT_BUFFERS
 
-__all__ = ["Interrupt", "Resources", "cluster", "each_task", "resources"]
+__all__ = ["Interrupt", "Resources", "check_address", "cluster", "each_task", "resources"]
+
+
+KNOCK_SECONDS = 10.0
+WORKERS = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}  # that a stopped trial may take until its worker has another one
 
 
 class Resources(NamedTuple):
@@ -28,10 +33,11 @@ class Resources(NamedTuple):
 
 
 class Interrupt:
-    """SIGINT and SIGTERM: raised as KeyboardInterrupt where every step can be repeated, and kept as a flag inside
-    `deferred`, where running trials have to be told. A second signal ends the process at once.
+    """SIGINT, SIGTERM and SIGHUP (the terminal was closed): raised as KeyboardInterrupt where every step can be
+    repeated, and kept as a flag inside `deferred`, where running trials have to be told. A second signal ends the
+    process at once.
 
-    `code` is the exit code that the signal stands for: 130 or 143.
+    `code` is the exit code that the signal stands for: 130, 143 or 129.
     """
 
     def __init__(self) -> None:
@@ -57,7 +63,10 @@ class Interrupt:
             with contextlib.suppress(OSError):  # not by the log: the signal may have come in the middle of a line of it
                 os.write(2, b"stopping and saving; a second signal stops at once\n")
 
-        before = {each: signal.signal(each, caught) for each in (signal.SIGINT, signal.SIGTERM)}
+        caught_ones = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else started with nohup
+            caught_ones.append(signal.SIGHUP)
+        before = {each: signal.signal(each, caught) for each in caught_ones}
         try:
             yield self
         finally:
@@ -74,6 +83,22 @@ class Interrupt:
             self._deferred = False
 
 
+def check_address(address: str | None) -> None:
+    """Knock at the door of the Ray cluster at `address` ("HOST:PORT"), before anything costs time: Ray itself waits for
+    minutes.
+
+    Raises:
+        StorageError: Nobody answers.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # "auto", "local": Ray knows
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise StorageError(f"cannot reach the Ray cluster at {address}: {error}") from error
+
+
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[None]:
     """Connect to the Ray cluster at `address`, or start one on this machine and stop it afterwards.
@@ -82,7 +107,9 @@ def cluster(address: str | None) -> Iterator[None]:
         StorageError: The cluster cannot be reached.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    os.environ.update(KEPT_BUFFERS)  # inherited by workers on this machine, which start a second sooner than with
+    patience = {name: os.environ.get(name, value) for name, value in WORKERS.items()}
+    environment = KEPT_BUFFERS | patience
+    os.environ.update(environment)  # inherited by workers on this machine, which start a second sooner than with
     try:  # a runtime environment, the way to reach those of another's cluster
         with _signals_kept():
             ray.init(
@@ -90,7 +117,7 @@ def cluster(address: str | None) -> Iterator[None]:
                 configure_logging=False,
                 log_to_driver=False,
                 include_dashboard=False if address is None else None,
-                runtime_env={"env_vars": KEPT_BUFFERS} if address else None,
+                runtime_env={"env_vars": environment} if address else None,
             )
     except (OSError, RuntimeError, ValueError) as error:
         what = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from automl.config import SearchConfig
 from automl.paths import StudyFolder
 from automl.search.budget import CostModel
-from automl.search.scheduler import Rungs, groups_of
+from automl.search.rungs import Rungs, groups_of
 from automl.search.study import StudyRecord
 
 __all__ = ["EarlyStopping", "root_of"]
@@ -76,6 +76,10 @@ class EarlyStopping:
         """Let what `resumable` returned be asked for next."""
         self._rungs.resume(root_of(paused))
         self._record.resume(paused.number)
+
+    def has_checkpoint(self, frozen: FrozenTrial) -> bool:
+        """Whether `frozen` can be gone on with."""
+        return self._folder.trial(frozen.number).checkpoint.exists()
 
     def let_go(self) -> None:
         """Delete the checkpoints of paused trials that will hardly be resumed."""

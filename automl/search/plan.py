@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class Screened:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the search will do. `choices` are automatic decisions: name, value, reason."""
+    """What the search will do. `choices` are automatic decisions: name, value, reason. `unfinished`: other backbones
+    are still to be screened."""
 
     screened: list[Screened]
     shortlist: list[Choice]
@@ -49,6 +50,8 @@ class Plan:
     warnings: list[str]
     trial_seconds: dict[str, dict[str, float]]
     epoch_seconds: dict[str, float]
+    unfinished: bool = False
+    warm_start: dict[str, Any] = field(default_factory=dict)  # of `WarmStart.to_dict`; empty without earlier studies
 
     def check_budget(self) -> None:
         """Refuse a budget that ends before the cheapest trial does.
@@ -97,6 +100,8 @@ class Plan:
             "warnings": self.warnings,
             "trial_seconds": self.trial_seconds,
             "epoch_seconds": self.epoch_seconds,
+            "unfinished": self.unfinished,
+            **({"warm_start": self.warm_start} if self.warm_start else {}),
         }
 
 
@@ -152,6 +157,7 @@ def make_plan(
     seconds_spent: float,
     choices: list[dict[str, Any]],
     keep: Sequence[str] = (),
+    unfinished: bool = False,
 ) -> Plan:
     """Shortlist the screened backbones and divide what is left of the budget.
 
@@ -162,7 +168,7 @@ def make_plan(
     epochs = config.training.epochs
     kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
     seconds: dict[str, dict[str, float]] = {}
-    epoch_seconds, reserves = {}, {}
+    epoch_seconds, reserves, refits = {}, {}, {}
     for each in screened:
         sound = space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))
         sound |= {"backbone": each.backbone, "mixup": 0.0, "cutmix": 0.0}
@@ -171,7 +177,8 @@ def make_plan(
         }
         seconds[each.backbone] = {kind: costs.trial_seconds(params, epochs) for kind, params in trials.items()}
         epoch_seconds[each.backbone] = costs.epoch_seconds(trials["everything"])
-        reserves[each.backbone] = costs.refit_reserve(trials["everything"], epochs)
+        refits[each.backbone] = costs.refit_fits(trials["everything"], epochs, seconds_left)
+        reserves[each.backbone] = costs.reserve(trials["everything"], epochs, refit=refits[each.backbone])
     pinned = {choice.name for choice in config.backbones if choice.pinned}
     decided = shortlist(
         [
@@ -189,19 +196,22 @@ def make_plan(
         search_seconds=seconds_left - min(reserves.values()),
     )
     decided = [
-        Choice(each.backbone, True, "in the study already") if each.backbone in keep else each for each in decided
+        replace(each, included=True, reason="in the study already")
+        if each.backbone in keep and not each.included
+        else each
+        for each in decided
     ]
     kept = [choice.backbone for choice in decided if choice.included]
-    first_rung = min(config.search.grace_epochs, epochs)
     tried = [space.params({**each}) for each in default_trials(kept, space)]
-    least = min(costs.trial_seconds(each, first_rung) + costs.refit_reserve(each, epochs) for each in tried)
-    cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
+    least = min(costs.trial_seconds(each, epochs) + costs.reserve(each, epochs, refit=False) for each in tried)
     reserve = min(reserves[each] for each in kept)
+    choices = [*choices, _handed_over([each for each in kept if refits[each]], kept)]
+    cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
     warnings = []
     if seconds_left < cheapest_past_head + reserve:
         warnings.append(
             f"the budget is too short to train anything past the head: the cheapest such trial takes about "
-            f"{cheapest_past_head:.0f} s and its refit {reserve:.0f} s, {max(0.0, seconds_left):.0f} s are left"
+            f"{cheapest_past_head:.0f} s, and {max(0.0, seconds_left - reserve):.0f} s are left"
         )
     typical = sorted(seconds[each]["everything"] for each in kept)[len(kept) // 2]
     return Plan(
@@ -219,7 +229,19 @@ def make_plan(
         warnings=warnings,
         trial_seconds=seconds,
         epoch_seconds=epoch_seconds,
+        unfinished=unfinished,
     )
+
+
+def _handed_over(refitted: list[str], kept: list[str]) -> dict[str, Any]:
+    """Say what the winner will be: retrained on train + validation, or as its trial left it."""
+    if len(refitted) == len(kept):
+        return {"name": "hand over", "value": "refit", "reason": "there is time for a whole trial and its refit"}
+    if not refitted:
+        reason = "a whole trial and its refit do not fit the budget"
+        return {"name": "hand over", "value": "own weights of the best trial", "reason": reason}
+    reason = f"a whole trial and its refit fit the budget with {', '.join(refitted)} only"
+    return {"name": "hand over", "value": "refit, or own weights of the best trial", "reason": reason}
 
 
 def load_plan(path: Path) -> Plan:
@@ -229,9 +251,13 @@ def load_plan(path: Path) -> Plan:
         UsageError: It is not there, or damaged.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the plan {path}: {error}; start a new study with --out") from error
+        return _parsed(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__} {error}" if isinstance(error, KeyError | TypeError) else error
+        raise UsageError(f"cannot read the plan {path}: {what}; start a new study with --out") from error
+
+
+def _parsed(value: dict[str, Any]) -> Plan:
     names = {each.name for each in fields(Cost)}
     return Plan(
         screened=[
@@ -250,6 +276,8 @@ def load_plan(path: Path) -> Plan:
         warnings=value["warnings"],
         trial_seconds=value["trial_seconds"],
         epoch_seconds=value["epoch_seconds"],
+        unfinished=value.get("unfinished", False),
+        warm_start=value.get("warm_start", {}),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,14 +23,15 @@ from ray.tune.search import Searcher
 
 from automl.errors import OutputError
 from automl.paths import StudyFolder, make_folder
-from automl.search.cluster import Resources
-from automl.search.searcher import Driver
+from automl.search.assignment import Assignment
+from automl.search.cluster import Resources, each_task
+from automl.search.driver import Driver
 from automl.search.spec import TrialSpec
 from automl.search.study import Reason
 from automl.search.trial import load_dataset, prepare_process, run_trial
 from automl.training import Outcome
 
-__all__ = ["run_search"]
+__all__ = ["run_one", "run_search"]
 
 Result = TypeVar("Result")
 
@@ -57,10 +59,9 @@ def run_search(
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=_Asks(driver, failed),
+                search_alg=_Asks(driver, failed, share.concurrency),
                 scheduler=_Reports(driver, failed),
                 num_samples=-1,
-                max_concurrent_trials=share.concurrency,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -79,41 +80,75 @@ def run_search(
         raise failed.error
 
 
+def run_one(driver: Driver, folder: StudyFolder, share: Resources) -> None:
+    """Run what `driver` wants next, if anything, as a Ray task: without Tune, which takes seconds to start."""
+    assignment = driver.next()
+    if assignment is None:
+        return
+    work = (_task_of(assignment), str(folder.root.resolve()))
+    (found,) = each_task(_trial_alone, [work], share, done=lambda index: None)
+    if isinstance(found, Exception):
+        driver.finish(assignment.number, error=str(found).strip().splitlines()[-1])
+        return
+    for facts in found:
+        driver.report(assignment.number, facts)
+    driver.finish(assignment.number)
+
+
+def _task_of(assignment: Assignment) -> dict[str, Any]:
+    return {**asdict(assignment), "spec": asdict(assignment.spec)}
+
+
+def _trial_alone(task: dict[str, Any], root: str) -> list[dict[str, Any]]:
+    """Run one trial to its end and return what it reported."""
+    reports: list[dict[str, Any]] = []
+    outcome = _train(task, root, run_trial, reports.append)
+    return [*reports, {"reason": outcome.reason}]
+
+
 def _trial_on_worker(config: dict[str, Any], *, root: str, threads: int, run: Callable[..., Outcome]) -> None:
     """The Tune function: one assignment, in a worker process that may run several one after the other."""
     prepare_process(threads)
-    folder = StudyFolder(Path(root))
-    trial = folder.trial(config["number"])
     try:
-        dataset = load_dataset(folder)
-        with _watched(trial.log, config["hang_after"]) as report:
-            outcome = run(
-                TrialSpec.from_dict(config["spec"]),
-                folder,
-                trial,
-                train_rows=dataset.rows("train"),
-                validation_rows=dataset.rows("validation"),
-                time_limit=config["time_limit"],
-                report=report,
-            )
+        outcome = _train(config, root, run, tune.report)
     except Exception as error:
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         with contextlib.suppress(OSError):
-            trial.log.write_text(traceback.format_exc())
+            StudyFolder(Path(root)).trial(config["number"]).log.write_text(traceback.format_exc())
         tune.report({"reason": _reason_of(error), "message": message[:500]})
         raise  # the process is not used again
     tune.report({"reason": outcome.reason})
 
 
+def _train(
+    task: Mapping[str, Any], root: str, run: Callable[..., Outcome], report: Callable[[dict[str, Any]], None]
+) -> Outcome:
+    folder = StudyFolder(Path(root))
+    trial = folder.trial(task["number"])
+    with _watched(trial.log, task["hang_after"], report) as watched:
+        dataset = load_dataset(folder)
+        return run(
+            TrialSpec.from_dict(task["spec"]),
+            folder,
+            trial,
+            train_rows=dataset.rows("train"),
+            validation_rows=dataset.rows("validation"),
+            time_limit=task["time_limit"],
+            report=watched,
+        )
+
+
 @contextlib.contextmanager
-def _watched(log: Path, seconds: float) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield tune.report; when it is not called for `seconds`, end this process, its stacks written to `log`."""
+def _watched(
+    log: Path, seconds: float, tell: Callable[[dict[str, Any]], None]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield `tell`, watched: when it is not called for `seconds`, end this process, its stacks written to `log`."""
     make_folder(log.parent)
     with open(log, "w") as file:
 
         def report(facts: dict[str, Any]) -> None:
             faulthandler.cancel_dump_traceback_later()  # the driver may take its time
-            tune.report(facts)
+            tell(facts)
             faulthandler.dump_traceback_later(seconds, exit=True, file=file)
 
         faulthandler.dump_traceback_later(seconds, exit=True, file=file)
@@ -121,8 +156,9 @@ def _watched(log: Path, seconds: float) -> Iterator[Callable[[dict[str, Any]], N
             yield report
         finally:
             faulthandler.cancel_dump_traceback_later()
-            if not log.stat().st_size:
-                log.unlink()
+            with contextlib.suppress(OSError):  # somebody deleted the folder
+                if not log.stat().st_size:
+                    log.unlink()
 
 
 def _reason_of(error: BaseException) -> Reason:
@@ -158,23 +194,24 @@ class _Unremembered:
 
 
 class _Asks(_Unremembered, Searcher):
-    """Tune's question "what next?", answered by the driver. Keeps no state of its own."""
+    """Tune's question "what next?", answered by the driver. Keeps no state of its own.
 
-    def __init__(self, driver: Driver, failed: _Failed) -> None:
+    It limits how many trials run at once, by those whose end has not been told. Tune's own limit
+    (`max_concurrent_trials`) counts a trial whose worker could not be used again for ever, and the search hangs.
+    """
+
+    def __init__(self, driver: Driver, failed: _Failed, concurrency: int) -> None:
         super().__init__(metric=None, mode=None)
-        self._driver, self._failed = driver, failed
+        self._driver, self._failed, self._concurrency = driver, failed, concurrency
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if len(self._driver.running) >= self._concurrency and self._failed.error is None:
+            return None
         assignment = self._failed.caught(self._driver.next, None)
         if assignment is None:  # for good, or until a running trial has ended
             over = self._driver.stop_reason is not None or self._failed.error is not None
             return Searcher.FINISHED if over else None
-        return {
-            "number": assignment.number,
-            "spec": asdict(assignment.spec),
-            "time_limit": assignment.time_limit,
-            "hang_after": assignment.hang_after,
-        }
+        return _task_of(assignment)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -213,6 +250,18 @@ class _Tells(_Unremembered, tune.Callback):
     def __init__(self, driver: Driver, failed: _Failed) -> None:
         self._driver, self._failed = driver, failed
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tell the trials that Tune gave up without a word, as it does where a worker cannot be used again."""
+        running = set(self._driver.running)
+        for trial in reversed(trials):
+            if not running:
+                break
+            number = trial.config["number"]
+            if number in running:
+                running.remove(number)
+                if trial.status == "ERROR":
+                    self._failed.caught(partial(self._tell, trial), None)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed.caught(lambda: self._driver.finish(trial.config["number"]), None)
 
@@ -224,7 +273,8 @@ class _Tells(_Unremembered, tune.Callback):
         text = str(cause).strip().splitlines() if cause is not None else []
         if isinstance(cause, ray.exceptions.OutOfMemoryError):  # Ray ended the worker before the kernel would
             self._driver.report(trial.config["number"], {"reason": "out_of_memory", "message": text[0][:500]})
-        self._driver.finish(trial.config["number"], error=text[0] if text else "the worker process died")
+        silent = "its worker could not be used again" if trial.status == "ERROR" else "the worker process died"
+        self._driver.finish(trial.config["number"], error=text[0] if text else silent)
         if trial.last_result.get("reason") == "interrupted":  # by a full disk, which the next trials would find too
             raise OutputError(trial.last_result["message"])
 

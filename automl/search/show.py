@@ -7,8 +7,11 @@ from typing import Any
 
 from automl.data import Dataset
 from automl.search.plan import Plan
+from automl.search.taken import Taken, WarmStart
 
-__all__ = ["in_words", "plan_lines"]
+__all__ = ["in_words", "plan_lines", "warm_start_lines"]
+
+LEFT_OUT = 3  # lines of configurations of one earlier study that are not tried
 
 
 def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
@@ -37,7 +40,32 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     ]
     lines += [f"Chosen: {each['name']} {each['value']} ({each['reason']})" for each in plan.choices]
     lines += [f"Warning: {warning}" for warning in plan.warnings]
-    return [*lines, ""]
+    return [*lines, *warm_start_lines(WarmStart.from_dict(plan.warm_start)), ""]
+
+
+def warm_start_lines(found: WarmStart) -> list[str]:
+    """Return what is taken of each earlier study, what is not, and why; nothing without earlier studies."""
+    lines = []
+    for each in found.studies:
+        apart = "" if each.distance is None else f" (distance {each.distance:.2f}{_largest(each.differences)})"
+        what = f"{each.taken} tried early" if each.taken else f"not used: {each.why}"
+        lines.append(f"Warm start: {each.study}{apart}: {what}")
+        lines += [f"  {_taken(one)}" for one in found.taken if one.study == each.study]
+        left_out = [one for one in found.left_out if one.study == each.study]
+        lines += [f"  trial {one.trial} not: {one.why}" for one in left_out[:LEFT_OUT]]
+        if len(left_out) > LEFT_OUT:
+            lines.append(f"  {len(left_out) - LEFT_OUT} more not; all are in plan.json")
+    return lines
+
+
+def _largest(differences: Mapping[str, float]) -> str:
+    name = max(differences, key=lambda each: differences[each], default="")
+    return f", most in {name}" if name and differences[name] > 0 else ""
+
+
+def _taken(taken: Taken) -> str:
+    moved = f"; moved here: {', '.join(taken.moved)}" if taken.moved else ""
+    return f"trial {taken.trial}, {taken.metric} {taken.score:.4f}: {in_words(taken.params)}{moved}"
 
 
 def _share(value: float | None) -> str:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
-import os
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import optuna
-import psutil
-from filelock import FileLock, Timeout
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages._rdb.models import TrialModel, TrialParamModel
 from sqlalchemy import event, select
@@ -24,19 +19,18 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from automl.errors import OutputError, StorageError, UsageError
-from automl.paths import StudyFolder, write_atomic
+from automl.errors import StorageError, UsageError
+from automl.paths import StudyFolder
 from automl.space import Space
 
 __all__ = [
-    "DriverProcess",
     "check_storage",
     "create_study",
-    "driver_lock",
-    "driver_of",
     "extend_choices",
     "load_study",
     "patient",
+    "reaching",
+    "shown_url",
     "storage_kept",
     "storage_url",
 ]
@@ -57,59 +51,31 @@ def storage_url(folder: StudyFolder, storage: str | None) -> str:
     return URL.create("sqlite", database=str(folder.database.resolve())).render_as_string()
 
 
-class DriverProcess(NamedTuple):
-    """Who drives a study: process and host, and since when (seconds since 1970)."""
-
-    pid: int
-    host: str
-    since: float
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
-
-
-def driver_of(folder: StudyFolder) -> DriverProcess | None:
-    """Return who drives the study now, or None. On another host a driver that was killed is still named."""
-    try:
-        found = DriverProcess(**json.loads(folder.driver.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return None if found.host == socket.gethostname() and not psutil.pid_exists(found.pid) else found
-
-
-@contextmanager
-def driver_lock(folder: StudyFolder) -> Iterator[None]:
-    """Hold the study for this process.
-
-    Raises:
-        StorageError: Another driver holds it; the message names its host and process.
-        OutputError: The folder cannot be written.
-    """
-    lock = FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = driver_of(folder) or "another process"
-        raise StorageError(f"study {folder.root} is in use by {who}; wait for it or stop it first") from None
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder.lock}: {error.strerror or error}") from error
-    try:
-        write_atomic(folder.driver, json.dumps(DriverProcess(os.getpid(), socket.gethostname(), time.time())._asdict()))
-        yield
-    finally:
-        folder.driver.unlink(missing_ok=True)
-        lock.release()
-
-
-def check_storage(storage: str | None) -> None:
+def check_storage(folder: StudyFolder, storage: str | None) -> None:
     """Reach `storage` before anything costs time; the study folder's own needs no look.
 
     Raises:
         StorageError: It cannot be reached.
+        UsageError: It has a study of this name, of another folder.
     """
     if storage is not None:
-        with _reaching(storage):
-            _open(storage)
+        with reaching(storage):
+            opened = _open(storage)
+            if folder.name in optuna.get_all_study_names(opened):
+                _refuse_others(optuna.load_study(storage=opened, study_name=folder.name), folder)
+
+
+def _refuse_others(study: optuna.Study, folder: StudyFolder) -> None:
+    """Raise unless `study` is what a driver that was killed before the first trial left of a search in `folder`."""
+    of = study.user_attrs.get("folder")
+    if study.get_trials(deepcopy=False) or (of != _place(folder) and study.user_attrs):
+        raise UsageError(
+            f"the storage has a study {folder.name} already, of {of or 'another folder'}; choose another --out"
+        )
+
+
+def _place(folder: StudyFolder) -> str:
+    return f"{socket.gethostname()}:{folder.root.resolve()}"
 
 
 def create_study(
@@ -118,21 +84,22 @@ def create_study(
     """Create the study, in WAL mode where it is SQLite, so that readers never block the driver.
 
     Raises:
-        UsageError: It exists already.
+        UsageError: It exists already, with trials or of another folder.
         StorageError: The storage cannot be reached.
     """
     url = storage_url(folder, storage)
-    with _reaching(url):
+    with reaching(url):
         parts = make_url(url)
         if parts.get_backend_name() == "sqlite" and parts.database:
             with closing(sqlite3.connect(parts.database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-        try:
-            return optuna.create_study(storage=_open(url), study_name=folder.name, direction=direction)
-        except optuna.exceptions.DuplicatedStudyError:
-            raise UsageError(
-                f"study {folder.name} exists already; go on with: automl resume {folder.root} (or choose another --out)"
-            ) from None
+        opened = _open(url)
+        if folder.name in optuna.get_all_study_names(opened):
+            _refuse_others(optuna.load_study(storage=opened, study_name=folder.name), folder)
+            optuna.delete_study(storage=opened, study_name=folder.name)
+        study = optuna.create_study(storage=opened, study_name=folder.name, direction=direction)
+        study.set_user_attr("folder", _place(folder))
+        return study
 
 
 def load_study(folder: StudyFolder, *, storage: str | None = None) -> optuna.Study:
@@ -148,21 +115,22 @@ def load_study(folder: StudyFolder, *, storage: str | None = None) -> optuna.Stu
             f"no study in {folder.root}: expected {folder.database.name} there; bring it back, or start anew with "
             f"automl search in another --out"
         )
-    with _reaching(url):
+    with reaching(url):
         opened, name = _open(url), folder.name
         if storage is None:  # the only one in its file, under the name that its folder had
             name = next(iter(optuna.get_all_study_names(opened)), name)
         try:
             return optuna.load_study(storage=opened, study_name=name)
         except KeyError:
-            raise UsageError(f"no study named {name} in {_shown(url)}; start one with automl search") from None
+            raise UsageError(f"no study named {name} in {shown_url(url)}; start one with automl search") from None
 
 
-def extend_choices(study: optuna.Study, old: Space, new: Space) -> None:
-    """Let the trials of `study`, made in `old`, be trials in `new`, whose lists of choices have grown at their ends.
+def extend_choices(study: optuna.Study, space: Space) -> None:
+    """Let the trials of `study` be trials in `space`, whose lists of choices have grown at their ends, or have not.
 
     Optuna stores a choice by its place in the list and refuses a list that has changed, so the lists that were stored
-    with the trials are replaced, in one transaction. What was constant in `old` is added to every trial.
+    with the trials are replaced, in one transaction. What was constant, and is now the first of several choices, is
+    added to every trial.
 
     The study must be loaded anew afterwards.
     """
@@ -170,27 +138,24 @@ def extend_choices(study: optuna.Study, old: Space, new: Space) -> None:
     if isinstance(storage, optuna.storages._CachedStorage):
         storage = storage._backend
     assert isinstance(storage, optuna.storages.RDBStorage)
-    grown = {
-        name: each
-        for name, each in new.distributions.items()
-        if isinstance(each, CategoricalDistribution) and old.distributions.get(name) != each
-    }
+    begun = any("spec" in each.user_attrs for each in study.get_trials(deepcopy=False))
     with Session(storage.engine) as session, session.begin():
-        ids = session.scalars(select(TrialModel.trial_id).where(TrialModel.study_id == study._study_id)).all()
-        for name, distribution in grown.items():
+        ids = set(session.scalars(select(TrialModel.trial_id).where(TrialModel.study_id == study._study_id)).all())
+        for name, distribution in space.distributions.items():
+            if not isinstance(distribution, CategoricalDistribution):
+                continue
             described = distribution_to_json(distribution)
             stored = session.scalars(
                 select(TrialParamModel).where(TrialParamModel.trial_id.in_(ids), TrialParamModel.param_name == name)
             ).all()
             for row in stored:
-                row.distribution_json = described
-            if name not in old.constants:
-                continue
-            value = distribution.to_internal_repr(old.constants[name])
-            session.add_all(
-                TrialParamModel(trial_id=each, param_name=name, param_value=value, distribution_json=described)
-                for each in set(ids) - {row.trial_id for row in stored}
-            )
+                if row.distribution_json != described:
+                    row.distribution_json = described
+            if begun and not stored:  # a trial that was begun lacks nothing that was varied
+                session.add_all(
+                    TrialParamModel(trial_id=each, param_name=name, param_value=0.0, distribution_json=described)
+                    for each in ids
+                )
 
 
 @contextmanager
@@ -200,7 +165,7 @@ def storage_kept(url: str) -> Iterator[None]:
         yield
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0]
-        raise StorageError(f"lost study storage {_shown(url)}: {_remedy(error, first)}") from error
+        raise StorageError(f"lost study storage {shown_url(url)}: {_remedy(error, first)}") from error
 
 
 def patient(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -270,16 +235,16 @@ def _remedy(error: Exception, first: str) -> str:
     return f"{first}; go on with automl resume when it is there"
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """The URL without user and password."""
     scheme, _, rest = url.rpartition("://")
     return f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
 
 
 @contextmanager
-def _reaching(url: str) -> Iterator[None]:
+def reaching(url: str) -> Iterator[None]:
     try:
         yield
     except (*_BROKEN, sqlite3.Error, ImportError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StorageError(f"cannot use study storage {_shown(url)}: {_remedy(error, first)}") from error
+        raise StorageError(f"cannot use study storage {shown_url(url)}: {_remedy(error, first)}") from error

@@ -10,7 +10,7 @@ Every outcome of a trial is told to Optuna on purpose:
     out_of_memory   PRUNED    last epoch or none  likewise
     crashed         FAIL      none                says nothing about the parameters
     interrupted     FAIL      none                says nothing about the parameters
-    skipped         FAIL      none                proposed when too little time was left; never started
+    skipped         FAIL      none                when its turn came too little time was left; never started
 
 A trial that is *retried* (crashed or out of memory for the first time, interrupted) is told as FAIL with the attribute
 `retried`, and its parameters wait as a new trial that goes on from its last checkpoint: the outcome of that one counts.
@@ -171,9 +171,14 @@ class StudyRecord:
 
     @patient
     def resume(self, number: int) -> None:
-        """Enqueue a paused trial as a new one that goes on from its checkpoint."""
+        """Enqueue a paused or truncated trial as a new one that goes on from its checkpoint."""
         frozen = self.trials()[number]
         self._again(frozen, "resume", retries=frozen.user_attrs.get("retries", {}), resumed=True)
+
+    @patient
+    def take_up(self, frozen: FrozenTrial) -> None:
+        """Enqueue a trial again that was set aside for lack of time."""
+        self._again(frozen, "retry", retries=frozen.user_attrs.get("retries", {}))
 
     def _again(self, frozen: FrozenTrial, origin: str, **attrs: Any) -> None:
         """Enqueue the parameters of `frozen`, unless a driver that was killed has done it."""

@@ -38,6 +38,7 @@ from automl.training import (
     keep_buffers,
     peak_memory_mb,
     reset_peak_memory,
+    save_weights,
 )
 
 __all__ = ["embedding_of", "find_embedding", "load_dataset", "prepare_process", "run_trial", "variant_of"]
@@ -75,6 +76,7 @@ def run_trial(
     validation_rows: npt.NDArray[np.int64],
     time_limit: float = math.inf,
     keep_checkpoint: bool = True,
+    keep_weights: bool = True,
     report: Callable[[dict[str, Any]], None] = lambda facts: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
@@ -82,6 +84,7 @@ def run_trial(
 
     Args:
         time_limit: Seconds for the whole trial, start included.
+        keep_weights: Leave the weights of the model returned in `folder` as well.
         report: Called after each epoch with JSON values: the epoch, its metrics, and what the trial costs so far.
 
     Returns:
@@ -190,6 +193,8 @@ def run_trial(
     if spec.from_embeddings:
         head_of(model).load_state_dict(outcome.model.state_dict())
         outcome = replace(outcome, model=model.eval())
+    if keep_weights and outcome.reason != "diverged" and outcome.epochs:
+        save_weights(folder.weights, outcome.model)
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from automl.training.augment import contact_sheet, make_policy
+from automl.training.checkpoint import load_weights, save_weights
 from automl.training.device import (
     KEPT_BUFFERS,
     Precision,
@@ -27,10 +28,12 @@ __all__ = [
     "contact_sheet",
     "fine_tune",
     "keep_buffers",
+    "load_weights",
     "make_policy",
     "measure",
     "peak_memory_mb",
     "predict_logits",
     "recalibrate",
     "reset_peak_memory",
+    "save_weights",
 ]

@@ -1,4 +1,5 @@
-"""Checkpoints that a run resumes from bit for bit: tensors as safetensors, the rest as its JSON metadata.
+"""Checkpoints that a run resumes from bit for bit (tensors as safetensors, the rest as its JSON metadata), and weights,
+which are only predicted with.
 
 Nothing is pickled. Random state needs no saving: `fine_tune` seeds every epoch from (seed, epoch).
 """
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from automl.errors import UsageError
 from automl.paths import write_atomic
 
-__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Progress", "load_checkpoint", "load_weights", "save_checkpoint", "save_weights"]
 
 
 class Progress(NamedTuple):
@@ -51,8 +52,32 @@ def save_checkpoint(
             else:
                 numbers[f"{index}.{key}"] = value
     metadata = {"progress": json.dumps(progress), "numbers": json.dumps(numbers), "identity": identity}
-    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    write_atomic(path, safetensors.torch.save(plain, metadata))
+    write_atomic(path, safetensors.torch.save(_plain(tensors), metadata))
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write what `model` predicts with, and nothing that training it further would need, atomically.
+
+    Raises:
+        OutputError: The disk is full or not writable.
+    """
+    write_atomic(path, safetensors.torch.save(_plain(model.state_dict())))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Restore what `save_weights` wrote into `model`, in place.
+
+    Raises:
+        UsageError: The file is not there, damaged, or of another model.
+    """
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UsageError(f"cannot read weights {path}: {str(error).splitlines()[0]}") from error
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
 
 
 def load_checkpoint(

@@ -35,8 +35,8 @@ from scipy.stats import norm
 from sklearn.ensemble import ExtraTreesRegressor
 
 from automl.search.plan import default_trials
+from automl.search.rungs import Rungs, groups_of
 from automl.search.sampler import make_sampler
-from automl.search.scheduler import Rungs, groups_of
 from automl.space import Space
 from benchmarks.curves import recorded
 from benchmarks.curves.recorded import HERE, SETS, Cost, Curve, Params, World, features, points_of
@@ -125,8 +125,8 @@ def samplers(space: Space, cost: Cost) -> dict[str, Callable[[int], Proposer]]:
     pairs = default_trials(space.choices("backbone"), space)
     cheap = sorted(pairs, key=lambda each: cost([each])[0])
 
-    def cheapest_of(candidates: int) -> Callable[[int], Proposer]:
-        return lambda seed: Proposer(make_sampler(seed, lambda each: cost([each])[0], candidates), space, cheap)
+    def cheapest_of(candidates: int, defaults: list[Params] = cheap) -> Callable[[int], Proposer]:
+        return lambda seed: Proposer(make_sampler(seed, lambda each: cost([each])[0], candidates), space, defaults)
 
     return {
         "random": lambda seed: Proposer(RandomSampler(seed=seed), space),
@@ -136,6 +136,7 @@ def samplers(space: Space, cost: Cost) -> dict[str, Callable[[int], Proposer]]:
         "defaults by backbone, TPE": lambda seed: Proposer(make_sampler(seed), space, pairs),
         "defaults, TPE": lambda seed: Proposer(make_sampler(seed), space, cheap),
         "defaults, GP": lambda seed: Proposer(GPSampler(seed=seed, n_startup_trials=5), space, cheap),
+        "the search's: defaults by backbone, cheapest of 2 by TPE": cheapest_of(2, pairs),
         "defaults, cheapest of 2 by TPE": cheapest_of(2),
         "defaults, cheapest of 4 by TPE": cheapest_of(4),
         "defaults, TPE by cost^0.5": lambda seed: Proposer(CostTpe(cost, 0.5, seed), space, cheap),

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import norm
 
-from automl.search.scheduler import Rungs, groups_of
+from automl.search.rungs import Rungs, groups_of
 from benchmarks.curves.recorded import VALIDATION_IMAGES, Curve
 
 Group = Callable[[Curve], Hashable]
@@ -70,7 +70,7 @@ class Asha:
 
 
 class Search:
-    """The search's own rule, `automl.search.scheduler.Rungs`, in any groups, the widest first."""
+    """The search's own rule, `automl.search.rungs.Rungs`, in any groups, the widest first."""
 
     def __init__(self, epochs: int, grace: int, reduction: int, *groups: Group) -> None:
         self.rungs = Rungs(grace_epochs=grace, reduction=reduction, max_epochs=epochs, maximize=True)

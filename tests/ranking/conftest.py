@@ -56,6 +56,7 @@ def sklearn_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         "macro_recall": float(sk.recall_score(targets, labels, **macro)),
         "macro_f1": float(sk.f1_score(targets, labels, **macro)),
         "log_loss": float(sk.log_loss(targets, probabilities, labels=list(classes))),
+        "auroc": float(sk.roc_auc_score(targets, probabilities, multi_class="ovr")),
         "ece": 0.031,
     }
 

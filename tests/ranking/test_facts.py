@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from automl.ranking.importance import importance, importance_by_backbone
 from automl.ranking.leaderboard import build
 from automl.ranking.limits import Limits, limited
 from automl.ranking.plain import At, dump, plain
+from automl.ranking.statistics import BestCorrected
 from automl.ranking.terminal import table
 from automl.ranking.why import why
 
@@ -180,15 +182,27 @@ def test_terminal_tells_the_same_facts(textile: Any) -> None:
         assert words.number("accuracy", each.median_score) in text
 
 
-def test_an_estimate_that_takes_the_luck_off_is_told(textile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
+def test_an_estimate_that_takes_the_luck_off_is_told(textile: Any) -> None:
     board = build(textile.folder, study=textile.study)
-    before = words.answer(board)
-    estimate = SimpleNamespace(value=0.951, ci95=(0.92, 0.97), method="some bootstrap")
-    monkeypatch.setattr(type(board), "best_corrected", estimate, raising=False)
-    (sentence,) = (each for each in words.answer(board) if each not in before)
-    assert "about 95.1 % (95 % interval 92.0 – 97.0 %)" in sentence
+    assert board.best_corrected is not None
+    assert board.best is not None
+    assert board.best_corrected.luck > 0
+    assert board.best_corrected.luck == pytest.approx(board.best.score - board.best_corrected.value)
+    found = BestCorrected(0.951, (0.92, 0.97), 0.0123, 40, "some method")
+    with_it, without = replace(board, best_corrected=found), replace(board, best_corrected=None)
+    (sentence,) = (each for each in words.answer(with_it) if each not in words.answer(without))
+    assert sentence == (
+        "It was picked as the best of 40, which accounts for about 1.2 points of its score: "
+        "expect 95.1 % (95 % interval 92.0 – 97.0 %) on new images."
+    )
+    found_out = facts.collect(textile.folder, textile.study, with_it)
+    for text in (table(with_it, found_out), tables.to_markdown(with_it, found_out)):
+        assert sentence in text
+    assert json.loads(facts.to_json(with_it, found_out))["best_corrected"] == {
+        "value": 0.951, "ci95": [0.92, 0.97], "luck": 0.0123, "trials": 40, "method": "some method",
+    }  # fmt: skip
+    alone = replace(board, best_corrected=replace(found, luck=0.0, trials=1))
+    assert "No other trial was compared" in " ".join(words.answer(alone))
 
 
 def test_pointers_know_where_they_are() -> None:

@@ -17,6 +17,7 @@ from automl.ranking import words
 from automl.ranking.leaderboard import build
 from automl.ranking.statistics import METRICS
 from automl.ranking.tables import spreadsheet_safe
+from tests.ranking.conftest import sklearn_scores
 
 ROW = {
     *("rank", "trial", "state", "backbone", "params", "score", "ci95", "tied_with_best", "epochs", "train_seconds"),
@@ -69,6 +70,66 @@ def test_ties_are_the_finished_trials_whose_difference_may_be_zero(textile: Any)
         behind = row.behind_best_ci95
         assert (behind is None) == (row.state == "PRUNED")
         assert row.tied_with_best == (behind is not None and behind[0] <= 0 <= behind[1])
+
+
+def test_the_corrected_best_is_in_the_json(textile: Any) -> None:
+    board = build(textile.folder, study=textile.study)
+    found = json.loads(board.to_json())["best_corrected"]
+    assert set(found) == {"value", "ci95", "luck", "trials", "method"}
+    assert board.best is not None
+    assert found["value"] == pytest.approx(board.best.score - found["luck"])
+    assert found["ci95"][0] < found["value"] < found["ci95"][1]
+    assert found["trials"] == sum(row.state == "COMPLETE" for row in board.rows)
+
+
+def test_the_corrected_best_needs_the_predictions_of_the_best(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=4)
+    best = build(made.folder, study=made.study).rows[0].trial
+    made.folder.trial(best).validation_logits.unlink()
+    board = build(made.folder, study=made.study)
+    assert (board.best_corrected, board.validation_images) == (None, None)
+    assert not any(row.behind_best_ci95 for row in board.rows)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_ranked_by_another_metric(textile: Any, metric: str) -> None:
+    board = build(textile.folder, study=textile.study, metric=metric)
+    finished = [row for row in board.rows if row.state == "COMPLETE"]
+    scores = {n: sklearn_scores(logits, textile.targets)[metric] for n, logits in textile.logits.items()}
+    assert [row.score for row in finished] == pytest.approx([scores[row.trial] for row in finished], abs=1e-9)
+    order = sorted((row.score for row in finished), reverse=metric != "log_loss")
+    assert [row.score for row in finished] == order
+    assert (board.metric, board.direction) == (metric, "minimize" if metric == "log_loss" else "maximize")
+    for row in finished:
+        assert row.ci95 is not None
+        assert row.ci95[0] < row.score < row.ci95[1]
+        assert row.tied_with_best == (
+            row.rank == 1 or (row.behind_best_ci95 or (1, 1))[0] <= 0 <= row.behind_best_ci95[1]
+        )
+    assert board.best_corrected is not None
+    assert (board.best_corrected.value <= board.rows[0].score) == (metric != "log_loss")
+    assert [note.partition(";")[0] for note in board.notes] == [f"Ranked by {metric}"] * (metric != "accuracy")
+
+
+def test_another_metric_comes_from_the_last_epoch_where_predictions_are_missing(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=4)
+    for number in (0, 1):
+        made.folder.trial(number).validation_logits.unlink()
+    attrs = {"metrics": {"macro_f1": 0.99}, "reason": "complete"}
+    made.study.add_trial(create_trial(value=0.5, user_attrs=attrs))
+    made.study.add_trial(create_trial(value=0.5, user_attrs={"reason": "complete"}))
+    board = build(made.folder, study=made.study, metric="macro_f1")
+    assert board.rows[0].trial == 4
+    assert {row.trial: row.score for row in board.rows}[0] == pytest.approx(
+        sklearn_scores(made.logits[0], made.targets)["macro_f1"], abs=1e-9
+    )
+    assert {row.trial for row in board.rows if row.ci95 is None} == {0, 1, 4}
+    assert "Not ranked, since macro_f1 was not kept, trials 5." in board.notes
+
+
+def test_an_unknown_metric_names_the_known_ones(textile: Any) -> None:
+    with pytest.raises(ValueError, match="log_loss"):
+        build(textile.folder, study=textile.study, metric="f2")
 
 
 def test_the_same_study_gives_the_same_leaderboard(textile: Any) -> None:
@@ -201,10 +262,10 @@ def test_other_images_are_not_compared(make_study: Callable[..., Any]) -> None:
     assert (row.behind_best_ci95, row.tied_with_best) == (None, False)
 
 
-def test_groups_of_the_manifest_are_resampled_whole(make_study: Callable[..., Any]) -> None:
+def test_groups_of_the_manifest_are_one_unit(make_study: Callable[..., Any]) -> None:
     made = make_study(trials=3, groups=True)
     board = build(made.folder, study=made.study)
-    assert {row.ci_method for row in board.rows} == {"bootstrap over groups"}
+    assert {row.ci_method for row in board.rows} == {"Wilson, effective number of groups"}
 
 
 def test_commands_quote_the_folder(make_study: Callable[..., Any]) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from automl.errors import OutputError
 from automl.ranking import report, winner_plots, words
+from automl.ranking.gallery import file_link
 from automl.ranking.importance import MIN_TRIALS, importance
 from automl.ranking.leaderboard import build
 from tests.ranking.html import Page
@@ -104,6 +105,13 @@ def test_mistakes_and_sheets_are_small_and_the_unreadable_are_counted(page: Page
     assert page.text.count("no picture") >= unreadable
 
 
+def test_links_to_images_move_with_the_report(tmp_path: Path) -> None:
+    image, page = tmp_path / "data set" / "a#1.png", tmp_path / "reports" / "study"
+    assert file_link(str(image), page) == "../../data%20set/a%231.png"
+    assert file_link("/elsewhere/a.png", page) == "file:///elsewhere/a.png"
+    assert file_link("a.png", page) == ""
+
+
 def test_says_why_and_what_went_wrong(page: Page) -> None:
     for phrase in (
         *("the CPU has AMX", "no GPU was found", "only 600 training images", "too slow: 2 epochs fit"),
@@ -145,7 +153,7 @@ def test_missing_and_odd_files_cost_their_section_only(make_study: Callable[...,
     assert "No audit was written." in text
     assert "No plan was written." in text
     assert "without readable predictions" in text
-    assert "The refit is of trial 1" in text
+    assert "The package is of trial 1" in text
     assert "Retrained in full, trial 1 scored 50.0 %" in text
 
 

@@ -158,7 +158,7 @@ def test_the_card_says_how_good_and_of_what(tmp_path: Path) -> None:
     package(tmp_path, SPECS["linear"])
     card = (tmp_path / "README.md").read_text()
     assert "Test accuracy **1.0000**" in card
-    assert "3 images that nothing\nbefore had looked at" in card
+    assert "3\nimages that nothing before had looked at" in card
     assert "| a\\|b |" in card
     assert "&lt;i>" in card
     assert re.search(r"trial\s+7", card)

@@ -14,11 +14,12 @@ import safetensors.torch
 import torch
 from sklearn import metrics as sk
 
+from automl.errors import UsageError
 from automl.paths import StudyFolder
 from automl.ranking.statistics import wilson
-from automl.refit import RefitSpec, affordable_epochs, load_package, predict, refit, score
+from automl.refit import RefitSpec, adopt, affordable_epochs, load_package, predict, refit, score
 from automl.search.spec import TrialSpec
-from automl.search.trial import load_dataset
+from automl.search.trial import load_dataset, run_trial
 from automl.training import Outcome
 from tests.refit.conftest import Refitted
 from tests.small import spec_of
@@ -157,3 +158,39 @@ def test_the_model_that_was_scored_is_the_one_in_the_package(refitted: Refitted)
     assert package.labels == load_dataset(refitted.folder).classes
     assert sum(each.numel() for each in model.parameters()) > 0
     assert not model.training
+
+
+@pytest.mark.parametrize(("depth", "head"), [(0.0, "linear"), (1.0, "linear"), (0.0, "mlp")])
+def test_a_trial_is_handed_over_as_it_was_validated(fresh: Fresh, depth: float, head: str) -> None:
+    folder, spec = fresh(), spec_of(epochs=2, freeze_depth=depth, head=head)
+    dataset, trial = load_dataset(folder), folder.trial(4)
+    rows = dataset.rows("validation")
+    run_trial(spec, folder, trial, train_rows=dataset.rows("train"), validation_rows=rows)
+    metrics = adopt(RefitSpec(4, spec, {"accuracy": 0.5}, "why"), folder, epochs=2, seconds=3.21, max_pixels=10**6)
+    assert json.loads((folder.model / "metrics.json").read_text()) == metrics
+    assert (metrics["refitted"], metrics["trial"], metrics["note"], metrics["test_opened"]) == (False, 4, "why", 1)
+    assert (metrics["epochs"], metrics["train_seconds"]) == (2, 3.2)
+    assert metrics["train_images"] == len(dataset.rows("train"))
+    assert metrics["test"]["images"] == len(dataset.rows("test"))
+    kept = np.load(trial.validation_logits)
+    found, package = predict(folder.model, [Path(each) for each in dataset.table["path"].iloc[rows]])
+    assert [each.label for each in found] == [package.labels[each] for each in kept["logits"].argmax(axis=1)]
+    probabilities = torch.from_numpy(kept["logits"]).softmax(dim=1).numpy()
+    assert np.abs(np.array([each.probabilities for each in found]) - probabilities).max() < 1e-4
+
+
+def test_a_trial_can_be_handed_over_without_a_look_at_the_test_split(fresh: Fresh) -> None:
+    folder, spec = fresh(), spec_of(epochs=1, warmup_epochs=0.1)
+    dataset, wanted = load_dataset(folder), RefitSpec(0, spec, {"accuracy": 0.25})
+    run_trial(
+        spec, folder, folder.trial(0), train_rows=dataset.rows("train"), validation_rows=dataset.rows("validation")
+    )
+    metrics = adopt(wanted, folder, epochs=1, seconds=1.0, max_pixels=10**6, open_test=False)
+    assert "test" not in metrics
+    card = (folder.model / "README.md").read_text()
+    assert "Validation accuracy 0.2500" in card
+    assert "The test split has not been looked at." in card
+    assert run(folder, spec)["test_opened"] == 1
+    folder.trial(0).weights.write_bytes(b"torn")
+    with pytest.raises(UsageError, match="cannot read weights"):
+        adopt(wanted, folder, epochs=1, seconds=1.0, max_pixels=10**6)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 import ray
 
-from automl.errors import UsageError
-from automl.search.cluster import Interrupt, Resources, _signals_kept, each_task, resources
+from automl.errors import StorageError, UsageError
+from automl.search.cluster import Interrupt, Resources, _signals_kept, check_address, each_task, resources
 
 
 @pytest.mark.parametrize(
@@ -140,3 +141,26 @@ def test_tasks_that_are_not_waited_for_are_cancelled(one_cluster: Resources) -> 
     assert found == [1, None, None]
     assert done == [0]
     assert each_task(number_or_wait, [(0,)], one_cluster, done=done.append) == [0]  # nothing is left in the way
+
+
+def test_a_closed_terminal_interrupts_and_nohup_does_not() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with Interrupt().installed() as interrupt, interrupt.deferred():
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.code == 129
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with Interrupt().installed() as interrupt, interrupt.deferred():
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_nobody_at_the_address_of_a_cluster_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "auto", None):
+            check_address(address)
+    with pytest.raises(StorageError, match=f"cannot reach the Ray cluster at 127.0.0.1:{port}"):
+        check_address(f"127.0.0.1:{port}")

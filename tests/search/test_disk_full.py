@@ -24,9 +24,9 @@ from automl.errors import OutputError, StorageError
 from automl.paths import StudyFolder
 from automl.refit import load_package
 from automl.search.cluster import Interrupt, Resources
+from automl.search.driver import Driver
 from automl.search.plan import Screened
 from automl.search.runner import run_search
-from automl.search.searcher import Driver
 from automl.search.storage import create_study, load_study
 from automl.search.study import StudyRecord, counts
 from automl.search.trial import load_dataset, run_trial

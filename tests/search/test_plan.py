@@ -85,8 +85,22 @@ def test_predictions_learn_from_what_trials_took() -> None:
         costs.learn(EVERYTHING, before)
     assert costs.epoch_seconds(EVERYTHING) == pytest.approx(before)
     assert costs.epoch_seconds(EVERYTHING | {"backbone": EFFICIENTNET}) == other
-    costs.learn(HEAD, 1e6)
+    head = costs.epoch_seconds(HEAD)
+    costs.learn(HEAD, 3 * head)
     assert costs.epoch_seconds(EVERYTHING) == pytest.approx(before)
+    assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
+    costs.learn(HEAD, 3 * head)
+    assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
+
+
+def test_the_start_of_a_trial_is_learned_and_that_of_the_refit_stays() -> None:
+    costs = cost_model(small_config(), 0.04, images=100)
+    refit = costs.refit_seconds(EVERYTHING, 4)
+    assert costs.start_seconds(EVERYTHING) == 2.0
+    for seconds in (0.3, 0.5):
+        costs.learn(EVERYTHING, costs.epoch_seconds(EVERYTHING), seconds)
+    assert costs.start_seconds(EVERYTHING) == pytest.approx(0.4)
+    assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(refit)
 
 
 def test_defaults_are_the_head_of_every_backbone_then_pairs() -> None:

@@ -17,10 +17,12 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
+from automl.errors import StorageError
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
+from automl.search.driver import Driver
+from automl.search.lock import driver_lock
 from automl.search.runner import run_search
-from automl.search.searcher import Driver
 from automl.search.storage import create_study, load_study, patient
 from automl.search.study import StudyRecord, counts
 from tests.faults import Gate, Step, run_script, worked, write_script
@@ -95,6 +97,18 @@ def check(folder: StudyFolder, server: Server, trials: int, epochs: int) -> None
         assert list(trial.intermediate_values) == list(range(1, epochs + 1))
         assert trial.value == trial.intermediate_values[epochs]
     assert not folder.database.exists()
+
+
+def test_a_copy_of_the_folder_on_another_machine_is_no_second_driver(server: Server, tmp_path: Path) -> None:
+    mine, copy, other = (StudyFolder(tmp_path / each) for each in ("a/study", "b/study", "b/other"))
+    for folder in (mine, copy, other):
+        folder.root.mkdir(parents=True)
+    with driver_lock(mine, server.url), driver_lock(other, server.url):
+        with pytest.raises(StorageError, match=rf"study study in .* is in use by automl, process {os.getpid()} on "):
+            driver_lock(copy, server.url).__enter__()
+        server.control("restart")  # in the middle of a search
+    with driver_lock(copy, server.url):
+        pass
 
 
 def test_a_lost_connection_is_found_behind_what_optuna_tried_next() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -12,8 +13,8 @@ from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
-from automl.search.runner import run_search
-from automl.search.searcher import Driver
+from automl.search.driver import Driver
+from automl.search.runner import _Asks, _Failed, _Tells, run_search
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
 from automl.search.trial import load_dataset
@@ -190,3 +191,24 @@ def test_two_at_a_time(scripted: StudyFolder, one_cluster: Resources) -> None:
     search(scripted, one_cluster._replace(concurrency=2), script, trials=5)
     assert told(scripted) == [("COMPLETE", "complete")] * 5
     assert [trial.value for trial in load_study(scripted).get_trials()] == [0.1, 0.2, 0.6, 0.6, 0.6]
+
+
+def test_a_trial_that_tune_gives_up_without_a_word_is_told_and_leaves_its_place(study_data: StudyFolder) -> None:
+    """Tune does so where a worker cannot be used again, because its last trial takes too long to stop."""
+    driver, failed = make_driver(study_data, small_config()), _Failed()
+    asks, tells = _Asks(driver, failed, 2), _Tells(driver, failed)
+    configs = [asks.suggest("a"), asks.suggest("b")]
+    assert asks.suggest("c") is None
+    trials = [
+        SimpleNamespace(config=config, status=status, error_file=None, last_result={}, get_pickled_error=lambda: None)
+        for config, status in zip(configs, ("RUNNING", "ERROR"), strict=True)
+    ]
+    tells.on_step_end(1, trials)
+    assert driver.running == [0]
+    trial = driver.record.trials()[1]
+    assert (trial.state, trial.user_attrs["message"]) == (TrialState.FAIL, "its worker could not be used again")
+    again = asks.suggest("d")
+    assert isinstance(again, dict)
+    assert again["spec"]["learning_rate"] == configs[1]["spec"]["learning_rate"]  # type: ignore[index]
+    tells.on_step_end(2, trials)
+    assert driver.running == [0, again["number"]]

@@ -4,13 +4,14 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import RandomSampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from automl.search.sampler import CheapestOf, make_sampler
+from automl.search.sampler import BETA, CheapestOf, WeighedTpe, make_sampler
 
 SPACE: dict[str, BaseDistribution] = {
     "size": CategoricalDistribution(["small", "large"]),
@@ -74,3 +75,52 @@ def test_before_there_is_anything_to_learn_from_proposals_are_random() -> None:
     asked = [study.ask(SPACE) for _ in range(20)]
     assert {each.params["size"] for each in asked} == {"small", "large"}
     assert {each.state for each in study.trials} == {TrialState.RUNNING}
+
+
+def high(params: Mapping[str, Any]) -> float:
+    return 100.0 if params["rate"] > 1e-2 else 1.0
+
+
+def late(trials: int, density: Any) -> int:
+    """How many of 40 proposals, after so many trials all alike but for their parameters, have a high rate."""
+    found = 0
+    for seed in range(4):
+        study = optuna.create_study(sampler=make_sampler(seed, density=density))
+        for _ in range(trials):
+            study.tell(study.ask(SPACE), 0.5)
+        for _ in range(10):
+            trial = study.ask(SPACE)
+            found += trial.params["rate"] > 1e-2
+            study.tell(trial, state=TrialState.FAIL)  # teaches nothing
+    return found
+
+
+def test_a_density_draws_the_search_to_where_it_is_high_and_fades() -> None:
+    few, many = [late(trials, high) - late(trials, None) for trials in (6, 100)]
+    assert few > 20  # of 40
+    assert abs(many) < few / 2
+
+
+def test_the_weight_is_the_density_to_the_power_of_beta_by_trials_with_a_score() -> None:
+    study = optuna.create_study()
+    for number in range(12):
+        trial = study.ask(SPACE)
+        study.tell(trial, float(number) if number < 8 else None, state=None if number < 8 else TrialState.FAIL)
+    seen: list[Any] = []
+
+    class Kept(WeighedTpe):
+        def _compute_acquisition_func(self, samples: Any, below: Any, above: Any) -> Any:
+            weighed = super()._compute_acquisition_func(samples, below, above)
+            plain = TPESampler._compute_acquisition_func(self, samples, below, above)
+            seen.append((samples["rate"], weighed - plain))
+            return weighed
+
+    study.sampler = Kept(high, BETA, seed=0, multivariate=True, n_startup_trials=5)
+    study.ask(SPACE)
+    ((rates, added),) = seen
+    assert {rate > 1e-2 for rate in rates} == {True, False}
+    assert added == pytest.approx([BETA / 8 * np.log(high({"rate": rate})) for rate in rates])
+
+
+def test_an_even_density_changes_nothing() -> None:
+    assert late(20, lambda params: 1.0) == late(20, None)

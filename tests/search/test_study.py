@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 
 from automl.errors import StorageError, UsageError
 from automl.paths import StudyFolder
-from automl.search.storage import create_study, driver_lock, driver_of, load_study
+from automl.search.lock import driver_lock, driver_of
+from automl.search.storage import check_storage, create_study, load_study
 from automl.search.study import StudyRecord
 from tests.small import new_record, small_config
 
@@ -192,7 +193,7 @@ import sys
 import time
 from pathlib import Path
 from automl.paths import StudyFolder
-from automl.search.storage import driver_lock
+from automl.search.lock import driver_lock
 with driver_lock(StudyFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
@@ -239,13 +240,28 @@ def test_readers_see_a_study_that_its_driver_writes(record: StudyRecord, folder:
     record.ask(DISTRIBUTIONS)
     other = load_study(folder)
     assert other.study_name == "study"
-    assert other.user_attrs == {"metric": "accuracy"}
+    assert other.user_attrs["metric"] == "accuracy"
     assert [trial.state for trial in other.get_trials()] == [TrialState.RUNNING]
 
 
 def test_a_study_is_created_once(record: StudyRecord, folder: StudyFolder) -> None:
-    with pytest.raises(UsageError, match=r"exists already; go on with: automl resume"):
+    record.ask(DISTRIBUTIONS)
+    with pytest.raises(UsageError, match=f"has a study study already, of .*:{folder.root}; choose another --out"):
         new_record(folder, small_config())
+
+
+def test_what_a_driver_killed_before_its_first_trial_left_in_a_shared_storage_is_replaced(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    mine, other = StudyFolder(tmp_path / "mine" / "study"), StudyFolder(tmp_path / "other" / "study")
+    for folder in (mine, other):
+        folder.root.mkdir(parents=True)
+    check_storage(mine, url)
+    left = create_study(mine, storage=url, direction="maximize")
+    check_storage(mine, url)
+    assert create_study(mine, storage=url, direction="minimize").direction != left.direction
+    for refused in (lambda: check_storage(other, url), lambda: create_study(other, storage=url, direction="maximize")):
+        with pytest.raises(UsageError, match=f"has a study study already, of .*:{mine.root}"):
+            refused()
 
 
 def test_no_study_is_an_error_that_names_the_file(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 
 from automl.paths import StudyFolder, make_folder
 from automl.search.assignment import Assignment
-from automl.search.scheduler import IN_LINE
-from automl.search.searcher import Driver
+from automl.search.driver import Driver
+from automl.search.rungs import IN_LINE
 from automl.search.spec import TrialSpec
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
@@ -375,21 +375,111 @@ def test_without_early_stopping_nothing_is_pruned(folder: StudyFolder) -> None:
     assert {state for state, _ in told(driver)} == {"COMPLETE"}
 
 
+def crash(driver: Driver) -> None:
+    """Let the next configuration end its worker, twice."""
+    for _ in range(2):
+        driver.finish(start(driver).number, error="no kernel image is available")
+
+
 def test_failures_in_a_row_stop_the_search_with_their_cause(
     folder: StudyFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     driver = make_driver(folder, small_config(max_failures=3))
-    run(driver, [], reason="diverged")
-    run(driver, [], reason="diverged")
+    crash(driver)
+    crash(driver)
     run(driver, [0.5])  # in a row means in a row
-    run(driver, [], reason="out_of_memory")
-    run(driver, [], reason="diverged")
-    number = start(driver).number
+    crash(driver)
+    crash(driver)
     with caplog.at_level("ERROR", logger="automl"):
-        driver.finish(number, error="no kernel image is available")
+        crash(driver)
     assert driver.next() is None
     assert driver.stop_reason == "failures"
-    assert "the last 3 trials failed; the last one: no kernel image is available" in caplog.text
+    assert "3 trials in a row ended as crashed; the last one: no kernel image is available" in caplog.text
+
+
+def test_a_lost_machine_takes_many_trials_and_not_the_search(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(max_failures=3))
+    lost, others = [start(driver).number for _ in range(6)], [start(driver).number for _ in range(2)]
+    for number in lost:
+        driver.finish(number, error="the worker process died")
+    assert driver.stop_reason is None
+    assert [start(driver).number for _ in lost]  # all of them again
+    driver.report(others[0], epoch(4, 0.5))
+    driver.report(others[0], {"reason": "complete"})
+    driver.finish(others[0])
+    assert told(driver)[others[0]] == ("COMPLETE", "complete")
+
+
+def test_backbones_that_do_not_fit_leave_the_others_their_turn(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(max_failures=3))
+    for reason in ("out_of_memory", "diverged", "out_of_memory"):  # no common cause
+        run(driver, [], reason=reason)
+    run(driver, [], reason="out_of_memory")
+    assert driver.stop_reason is None
+    for _ in range(20):
+        if driver.stop_reason is None:
+            run(driver, [], reason="diverged")
+    assert driver.stop_reason == "failures"
+
+
+def test_trials_that_ran_well_when_others_failed_go_on_later(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(max_failures=1))
+    healthy = start(driver).number
+    driver.report(healthy, epoch(1, 0.7))
+    crash(driver)
+    assert driver.stop_reason == "failures"
+    driver.finish_rest()
+    assert told(driver)[healthy] == ("FAIL", "interrupted")
+    waiting = driver.record.trials(TrialState.WAITING)
+    assert [each.user_attrs["resumes"] for each in waiting] == [healthy]
+
+
+def test_a_trial_that_the_budget_cut_short_goes_on_with_more_of_it(folder: StudyFolder, clock: Clock) -> None:
+    config = small_config(budget=600.0)
+    driver = make_driver(folder, config, clock=clock)
+    cut = start(driver).number
+    driver.report(cut, epoch(1, 0.5))
+    checkpoint = folder.trial(cut).checkpoint
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_bytes(b"weights")
+    folder.trial(cut).metrics.write_text(json.dumps({"epoch": 1, "accuracy": 0.5}) + "\n")
+    driver.finish(cut)
+    assert told(driver)[cut] == ("COMPLETE", "truncated")
+    assert driver.next() is None
+    again = make_driver(folder, config, record=reopened(folder), clock=clock)
+    assignment = start(again)
+    trial = again.record.trials()[assignment.number]
+    assert (trial.user_attrs["resumes"], trial.params) == (cut, again.record.trials()[cut].params)
+    assert folder.trial(assignment.number).checkpoint.exists()
+    number = start(again).number
+    assert again.record.trials()[number].user_attrs["origin"] == "default"  # once
+
+
+def test_what_waits_and_does_not_fit_is_set_aside(folder: StudyFolder, clock: Clock) -> None:
+    seconds = {RESNET: 0.001, EFFICIENTNET: 3.0}
+    config = small_config(budget=3600.0)
+    driver = make_driver(folder, config, clock=clock, seconds=seconds)
+    while (assignment := start(driver)).spec.backbone != EFFICIENTNET or assignment.spec.from_embeddings:
+        driver.report(assignment.number, {"reason": "complete"})
+        driver.finish(assignment.number)
+    config = small_config(budget=100.0)
+    short = make_driver(folder, config, record=reopened(folder), clock=clock, seconds=seconds)
+    assert start(short).spec.backbone == RESNET
+    assert ("FAIL", "skipped") in told(short)
+    config = small_config(budget=7200.0)
+    long = make_driver(folder, config, record=reopened(folder), clock=clock, seconds=seconds)
+    started = [start(long).spec for _ in range(2)]
+    assert assignment.spec in started
+
+
+def test_a_killed_driver_forgets_no_more_than_seconds(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(), clock=clock)
+    number = start(driver).number
+    clock.now += 100.0
+    driver.report(number, epoch(1, 0.5))
+    clock.now += 5.0
+    driver.report(number, epoch(2, 0.6))
+    assert load_study(folder).user_attrs["spent_seconds"] == pytest.approx(100.0)
 
 
 def test_what_an_end_without_a_reason_means(folder: StudyFolder) -> None:
@@ -527,8 +617,9 @@ def test_a_default_that_no_longer_fits_is_left_out_and_cheaper_ones_still_run(
     with caplog.at_level("INFO", logger="automl"):
         started = [start(driver).spec for _ in range(4)]
         driver.finish_rest()
-    # the refit of a head on the dear one would need its embedding of 2.5 s an image
-    assert [spec.backbone for spec in started[:3]] == [RESNET] * 3
+    heads = [(spec.backbone, spec.freeze_depth) for spec in started[:2]]
+    assert heads == [(RESNET, 1.0), (EFFICIENTNET, 1.0)]  # the dear one's without the refit, which embeds again
+    assert [spec.backbone for spec in started[2:]] == [RESNET] * 2
     assert f"not tried: {EFFICIENTNET}" in caplog.text
 
 
@@ -555,7 +646,7 @@ def test_a_trial_is_given_the_time_that_the_refit_leaves(folder: StudyFolder, cl
     for _ in range(3):
         assignment = start(driver)
         params = driver._space.params(driver.record.study.trials[assignment.number].params)
-        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.refit_reserve(params, 4))
+        assert assignment.time_limit == pytest.approx(500.0 - driver._costs.reserve(params, 4, refit=True))
 
 
 def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock) -> None:
@@ -571,9 +662,37 @@ def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock)
     best = driver.record.incumbent()
     assert best is not None
     assert best.number == number
-    reserve = driver._costs.refit_reserve(driver._space.params(best.params), 4)
+    reserve = driver._costs.reserve(driver._space.params(best.params), 4, refit=True)
     assert driver.clock.search_left() == pytest.approx(before - reserve)
     assert reserve > 50
+
+
+def test_where_a_refit_does_not_fit_a_whole_trial_is_tried_all_the_same(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=120.0), clock=clock, seconds=0.3, defaults=False)
+    params = {**driver.record.study.ask(driver._space.distributions).params, "freeze_depth": 0.0}
+    whole = driver.clock.seconds(params, 4)
+    end = driver._costs.reserve(driver._space.params(params), 4, refit=False)
+    assert not driver.clock.refits(params)
+    clock.now = 120.0 - end - whole - 0.1
+    assert driver.clock.fits(params)
+    clock.now += 0.2  # time for its first rung would be left
+    assert not driver.clock.fits(params)
+    assert driver.clock.fits(params, 1)
+
+
+def test_the_weights_of_the_best_trials_stay(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(), clock=clock, defaults=False)
+    kept = []
+    for value in (0.5, 0.4, 0.7, 0.7, 0.6):
+        number = start(driver).number
+        driver.report(number, epoch(4, value))
+        driver.report(number, {"reason": "complete"})
+        path = folder.trial(number).weights
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+        driver.finish(number)
+        kept.append([int(each.parent.name) for each in folder.all_weights()])
+    assert kept == [[0], [0], [2], [2, 3], [2, 3]]
 
 
 def test_running_trials_past_their_deadline_are_noticed(folder: StudyFolder, clock: Clock) -> None:

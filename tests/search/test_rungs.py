@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from automl.search.scheduler import IN_LINE, Rungs, groups_of
+from automl.search.rungs import IN_LINE, Rungs, groups_of
 
 NET, OTHER = ("trainable", "net"), ("trainable", "other")
 

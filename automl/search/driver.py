@@ -17,19 +17,23 @@ from optuna.trial import TrialState
 from automl.config import SearchConfig
 from automl.paths import StudyFolder
 from automl.search.agenda import Agenda
-from automl.search.assignment import Assignment, cause_of_death, hand_over
+from automl.search.assignment import Assignment, cause_of_death, hand_over, keep_best_weights
 from automl.search.budget import Budget, CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping, root_of
+from automl.search.prior import Prior
 from automl.search.sampler import make_sampler
 from automl.search.show import in_words
 from automl.search.spec import TrialSpec, make_spec
 from automl.search.study import Reason, StudyRecord
+from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Driver"]
 
 logger = logging.getLogger(__name__)
+
+NOTED_EVERY_SECONDS = 10.0  # how much of the time spent a killed driver forgets
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Driver:
 
     Args:
         defaults: Parameters tried before anything is sampled, in order.
+        taken: What is tried of earlier studies, and weighs the sampler's proposals.
         latency: Milliseconds of one image by backbone and resolution, as the screening measured.
         memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
         interrupted: Asked before every decision; once True nothing new starts.
@@ -62,6 +67,7 @@ class Driver:
         space: Space,
         weights: Mapping[str, str],
         defaults: Sequence[Mapping[str, Any]],
+        taken: Sequence[Taken] = (),
         costs: CostModel,
         latency: Mapping[tuple[str, int], float],
         budget: Budget,
@@ -81,22 +87,27 @@ class Driver:
             record, budget, costs, space, epochs=config.training.epochs, first_rung=config.search.grace_epochs
         )
         self._running: dict[int, _Running] = {}
-        self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults)
-        self._failures = 0
+        self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults, taken)
+        self._failures: list[Reason] = []
+        self._noted = 0.0
         seed = (config.search.seed + len(record.trials())) % 2**32  # a resumed search draws nothing twice
-        record.study.sampler = make_sampler(seed, self._seconds)
+        density = Prior(space.distributions, [space.nearest(each.params) for each in taken]) if taken else None
+        record.study.sampler = make_sampler(seed, self._seconds, density=density)
         self._take_up()
 
     def _take_up(self) -> None:
         """Rebuild rungs and costs from the study."""
         for frozen in self.record.trials():
+            if frozen.user_attrs.get("set_aside"):
+                self.record.take_up(frozen)
             params = self._space.params(frozen.params)
             self._stopping.starts(root_of(frozen), frozen.number)
             if not self._space.distributions.keys() <= frozen.params.keys() or frozen.state == TrialState.WAITING:
                 continue  # nothing was trained: it waits, or its driver was killed while it was asked for
             self._stopping.take_up(frozen, params)
             if "epoch_seconds" in frozen.user_attrs and params["backbone"] in self._costs.costs:
-                self._costs.learn(params, frozen.user_attrs["epoch_seconds"])
+                attrs = frozen.user_attrs
+                self._costs.learn(params, attrs["epoch_seconds"], attrs.get("startup_seconds"))
 
     # What runs next
 
@@ -123,6 +134,11 @@ class Driver:
             self.stop_reason = over
         return self.stop_reason is None
 
+    @property
+    def running(self) -> list[int]:
+        """Numbers of the trials that were handed out and whose end has not been told."""
+        return list(self._running)
+
     def _roots(self) -> list[int]:
         return [each.root for each in self._running.values()]
 
@@ -143,12 +159,15 @@ class Driver:
             self.record.finish(trial, "out_of_memory", f"not started: {why}")
             logger.warning("trial %d is not started: %s: %s", trial.number, in_words(params), why)
             if trial.user_attrs["origin"] == "sampler":  # which learns from it, unless nothing at all fits
-                self._failed(why)
+                self._failed("out_of_memory", why)
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
         latency = self._latency.get((spec.backbone, spec.resolution))
-        self.record.describe(trial, spec=asdict(spec), max_epochs=spec.epochs, latency_ms=latency)
+        predicted = [self._costs.start_seconds(params), self._costs.epoch_seconds(params)]
+        self.record.describe(
+            trial, spec=asdict(spec), max_epochs=spec.epochs, latency_ms=latency, predicted_seconds=predicted
+        )
         if fits:
             self.record.describe(trial, micro_batch_reason=why)
         self._running[trial.number] = _Running(trial, spec, root)
@@ -190,6 +209,8 @@ class Driver:
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
                     self._config.search.metric, value, facts["seconds"])  # fmt: skip
+        if self._budget.spent() - self._noted >= NOTED_EVERY_SECONDS:
+            self._note_spent()
         epoch = int(facts["epoch"])
         if self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
             return True
@@ -204,29 +225,31 @@ class Driver:
             return
         reason, message = running.reason, running.message
         if reason is None:
-            if error is None and self._interrupted():
+            if error is None and (self._interrupted() or self.stop_reason == "failures"):
                 reason = "interrupted"
             elif error is None:
                 reason, message = "truncated", "stopped at the end of the search budget"
             else:
                 reason, message = "crashed", cause_of_death(self._folder.trial(number)) or error
-        if reason == "interrupted":  # by a person, which says nothing against the trial
+        if reason == "interrupted":  # by a person, or by the failures of others: says nothing against the trial
             self.record.retry(running.trial, reason, "the search was interrupted", limit=None)
             return
-        if reason in ("crashed", "diverged", "out_of_memory"):
-            self._failed(message)
-        else:
-            self._failures = 0
         if self._retried(running, reason, message):
             return
+        if reason in ("crashed", "diverged", "out_of_memory"):
+            self._failed(reason, message)
+        else:
+            self._failures.clear()
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
-            self._costs.learn(self._space.params(running.trial.params), float(running.facts["epoch_seconds"]))
+            facts, params = running.facts, self._space.params(running.trial.params)
+            self._costs.learn(params, float(facts["epoch_seconds"]), facts.get("startup_seconds"))
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
-        if reason != "paused":
+        if reason not in ("paused", "truncated"):
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+        keep_best_weights(self.record, self._folder, number)
         self._stopping.let_go()
-        self.record.note(spent_seconds=self.spent_before + self._budget.spent())
+        self._note_spent()
         best = self.record.incumbent()
         if best is not None:
             left = max(0.0, self.clock.search_left())
@@ -235,12 +258,23 @@ class Driver:
         if reason == "truncated":
             self.stop_reason = self.stop_reason or "budget"
 
-    def _failed(self, message: str) -> None:
-        """Count failures in a row, and stop before a night is spent on them."""
-        self._failures += 1
-        if self._failures >= self._config.search.max_failures:
+    def _failed(self, reason: Reason, message: str) -> None:
+        """Count trials in a row that failed for the same reason, and stop before a night is spent on them.
+
+        Memory and divergence are matters of a trial's parameters, so of those twice as many are allowed. An attempt
+        that is tried again does not count: a lost machine takes many trials with it at once.
+        """
+        if self._failures and self._failures[-1] != reason:
+            self._failures.clear()
+        self._failures.append(reason)
+        if len(self._failures) >= self._config.search.max_failures * (1 if reason == "crashed" else 2):
             self.stop_reason = "failures"
-            logger.error("stopping: the last %d trials failed; the last one: %s", self._failures, message)
+            logger.error("stopping: %d trials in a row ended as %s; the last one: %s",
+                         len(self._failures), reason.replace("_", " "), message)  # fmt: skip
+
+    def _note_spent(self) -> None:
+        self._noted = self._budget.spent()
+        self.record.note(spent_seconds=self.spent_before + self._noted)
 
     def _retried(self, running: _Running, reason: Reason, message: str) -> bool:
         """Try once more what crashed, and with half as many images at a time what ran out of memory. The worker process

@@ -1,0 +1,139 @@
+"""The end of a search: the best trial retrained, or handed over as it is, and the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl.config import SearchConfig, load_config
+from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
+from automl.paths import StudyFolder
+from automl.ranking.files import load_json
+from automl.ranking.leaderboard import best_trial
+from automl.reporting import write_report
+from automl.search.budget import Budget
+from automl.search.cluster import Interrupt
+from automl.search.driver import Driver
+from automl.search.lock import driver_lock
+from automl.search.storage import load_study, storage_kept, storage_url
+from automl.stages import adopt_best, refit_best
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["add_stage", "best_so_far", "finish", "refit_trial", "resolved"]
+
+logger = logging.getLogger(__name__)
+
+
+def finish(
+    config: SearchConfig,
+    folder: StudyFolder,
+    reports: Path,
+    study: optuna.Study,
+    driver: Driver,
+    budget: Budget,
+    interrupt: Interrupt,
+) -> Path:
+    """Refit the best trial, unless it is the one that the package holds, and write the report."""
+    best = best_trial(study)
+    if best is None and not interrupt():
+        page = write_report(folder, reports, study)
+        failures = [each.user_attrs.get("message") for each in study.trials if each.user_attrs.get("message")]
+        cause = f"; the last failure: {failures[-1]}" if failures else ""
+        raise NoTrialFinishedError(f"no trial finished (stopped by {driver.stop_reason}){cause}; see {page}")
+    if best is not None and not interrupt():
+        started = budget.spent()
+        seconds, epoch_seconds = driver.clock.refit_time(best)
+        study.set_user_attr("spent_seconds", driver.spent_before + started)
+        if not _is_packaged(folder, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
+            try:
+                metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
+            except AutoMLError:
+                write_report(folder, reports, study)  # what the search found, all the same
+                raise
+            _note_package(study, metrics)
+            add_stage(study, "refit" if metrics["refitted"] else "handing over", budget.spent() - started)
+    study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
+    return write_report(folder, reports, study)
+
+
+def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[str, Any]:
+    """Refit one trial of a study (the best by default), write its package and the report. Returns the metrics.
+
+    Raises:
+        UsageError: There is no such trial, or it never finished an epoch.
+        NoTrialFinishedError: No trial of the study has finished.
+    """
+    config = resolved(folder)
+    with driver_lock(folder, config.search.storage), storage_kept(storage_url(folder, config.search.storage)):
+        study = load_study(folder, storage=config.search.storage)
+        trial = best_trial(study) if number is None else _numbered(study, number)
+        if trial is None:
+            raise NoTrialFinishedError(
+                f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
+            )
+        metrics = refit_best(config, folder, trial)
+        _note_package(study, metrics)
+        write_report(folder, reports, study)
+    return metrics
+
+
+def best_so_far(folder: StudyFolder) -> Path:
+    """Return the folder of the study's model package. Before there is one, or after the best trial has changed, it is
+    made of the weights that the best trial so far has left; the test split stays closed.
+
+    Raises:
+        UsageError: No trial has finished, or its weights are not there.
+    """
+    metrics = load_json(folder.model / "metrics.json")
+    if metrics is not None and "test" in metrics:
+        return folder.model
+    config = resolved(folder)
+    best = best_trial(load_study(folder, storage=config.search.storage))
+    if best is None or not folder.trial(best.number).weights.exists():
+        raise UsageError(f"no model in {folder.root} yet: no trial has finished")
+    if metrics is None or metrics["trial"] != best.number:
+        adopt_best(config, folder, best, note="the best so far of a search that has not ended", open_test=False)
+    return folder.model
+
+
+def resolved(folder: StudyFolder) -> SearchConfig:
+    if not folder.resolved.exists():
+        raise UsageError(
+            f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
+        )
+    return load_config(folder.resolved)
+
+
+def _note_package(study: optuna.Study, metrics: Mapping[str, Any]) -> None:
+    """Remember what the package holds."""
+    study.set_user_attr("refitted", metrics["trial"])
+    study.set_user_attr("refit_epochs", metrics["epochs"] if metrics["refitted"] else 0)
+
+
+def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, whole: bool) -> bool:
+    """Whether the package holds `best` as well as it can: retrained for all of its epochs, or with its own weights
+    where there is no time for a `whole` refit."""
+    metrics = load_json(folder.model / "metrics.json") or {}
+    if metrics.get("trial") != best.number or "test" not in metrics or not (folder.model / "package.json").exists():
+        return False
+    refitted = metrics.get("refitted", True) and metrics["epochs"] >= best.user_attrs["spec"]["epochs"]
+    return refitted or (not metrics.get("refitted", True) and not whole)
+
+
+def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        raise UsageError(f"no trial {number} in study {study.study_name}: it has trials 0 to {len(trials) - 1}")
+    if "spec" not in trials[number].user_attrs:
+        raise UsageError(f"trial {number} never started; see automl leaderboard for those that did")
+    return trials[number]
+
+
+def add_stage(study: optuna.Study, stage: str, seconds: float) -> None:
+    stages = dict(study.user_attrs.get("stage_seconds", {}))
+    stages[stage] = stages.get(stage, 0.0) + round(seconds, 1)
+    study.set_user_attr("stage_seconds", stages)

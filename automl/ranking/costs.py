@@ -1,0 +1,54 @@
+"""How well the time that trials take was foreseen."""
+
+from __future__ import annotations
+
+import statistics as stats
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
+
+__all__ = ["Foreseen", "foreseen"]
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Seconds of trials as predicted when they started, against those they took: medians over `trials` trials.
+
+    `error` is the median of |predicted - taken| / taken. `what` is a backbone, "heads on kept features", or "all".
+    """
+
+    what: str
+    trials: int
+    predicted_seconds: float
+    taken_seconds: float
+    error: float
+
+
+def foreseen(trials: Iterable[FrozenTrial]) -> tuple[Foreseen, ...]:
+    """Compare for every backbone, for heads on kept features, and for all trials together.
+
+    Of trials that were stopped at a rung, the epochs that they ran count. Those that go on with another are left out.
+    """
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for trial in trials:
+        attrs = trial.user_attrs
+        known = {"predicted_seconds", "startup_seconds", "epoch_seconds", "epochs"} <= attrs.keys()
+        if not known or "resumes" in attrs or not trial.state.is_finished():
+            continue
+        start, epoch = attrs["predicted_seconds"]
+        seconds = start + attrs["epochs"] * epoch, attrs["startup_seconds"] + attrs["epochs"] * attrs["epoch_seconds"]
+        kind = "heads on kept features" if attrs.get("from_embeddings") else str(trial.params.get("backbone", "all"))
+        for what in dict.fromkeys(("all", kind)):
+            found[what].append(seconds)
+    return tuple(
+        Foreseen(
+            what,
+            len(pairs),
+            stats.median(predicted for predicted, _ in pairs),
+            stats.median(taken for _, taken in pairs),
+            stats.median(abs(predicted - taken) / max(taken, 1e-9) for predicted, taken in pairs),
+        )
+        for what, pairs in found.items()
+    )

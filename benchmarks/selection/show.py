@@ -1,0 +1,221 @@
+"""The simulation's tables as Markdown and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.selection.worlds import POPULATIONS
+
+__all__ = ["charts", "summary"]
+
+LARGE = 1.5  # points that the naive estimate must be off by for the correction to be judged
+INHERITED = "adaptive, shared"  # luck that no resampling can see
+ESTIMATES = ("naive", "bootstrap of the bias", "empirical Bayes", "bootstrap bias correction", "corrected")
+BLUE, ORANGE = "#0072b2", "#d55e00"
+
+
+def summary(tables: Mapping[str, pd.DataFrame], *, quick: bool) -> str:
+    """Return the tables and what is to be read from them."""
+    studies = tables["studies"]
+    apart = studies["population"] == INHERITED
+    large = studies["naive bias"] > LARGE
+    parts = [
+        "# Simulated studies\n",
+        "Written by `python -m benchmarks.selection" + (" --quick`, too few studies to judge by." if quick else "`."),
+        "True accuracies are known here, so it can be seen whether intervals hold them, how far the best score is from",
+        "what the best trial is worth, and whether the trial that is really best is among the tied. Points are 0.01.",
+        "Every kind of study has a row in `studies.csv`; the tables here are means over kinds.\n",
+        "Populations of trials: " + "; ".join(f"*{name}*: {what}" for name, what in POPULATIONS.items()) + ".",
+        "Trials share 0.8 of what makes an image hard, as real ones do, and in some kinds of study 0.5 or nothing.\n",
+        "## Intervals of the accuracy\n",
+        "Exact, by the binomial distribution, and averaged evenly over true accuracies from 0.600 to 0.995. A count of",
+        "images is whole, so the coverage of any such interval swings about its mean; the worst point is named.\n",
+        _markdown(tables["intervals"]),
+        "## Intervals where images come in groups\n",
+        "Mean over correlations within groups. *If groups were ignored* is Wilson's interval of all images.\n",
+        _markdown(_mean(tables["groups"], ["groups", "accuracy"], ["coverage", "if groups were ignored"])),
+        "## Intervals of the other metrics\n",
+        "Mean over classifiers, and the worst of them; *bootstrap* is a percentile bootstrap.\n",
+        _markdown(_metrics(tables["metrics"])),
+        "## The best score, naive and corrected\n",
+        f"Where the naive estimate is off by more than {LARGE} points ({(large & ~apart).sum()} of {(~apart).sum()}",
+        "kinds of study; standard errors are of the simulation):\n",
+        _markdown(_verdict(studies[large & ~apart])),
+        "The same where later trials inherit mistakes from the trials that they were proposed near",
+        f"({(large & apart).sum()} kinds). The whole search has then adapted to the images, which no resampling of",
+        "them can see; only new images can: confirmation runs on new splits, and the test images.\n",
+        _markdown(_verdict(studies[large & apart])),
+        "By size, without those; `sd` is the standard deviation of what the corrected estimate misses the truth by in",
+        "one study, `intervals hold` is of all trials, the last two columns are of the first of the leaderboard.\n",
+        _markdown(_biases(studies[~apart], ["images", "trials"])),
+        "By population:\n",
+        _markdown(_biases(studies, ["population"])),
+        "## The tied set\n",
+        "How often it holds the trial that is really best, and how many trials it holds on average; beside it paired",
+        "comparisons with a Bonferroni correction, and with none.\n",
+        _markdown(_ties(studies, ["images", "trials"])),
+        "By population:\n",
+        _markdown(_ties(studies, ["population"])),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _verdict(large: pd.DataFrame) -> pd.DataFrame:
+    error = (large["corrected bias sd"] / np.sqrt(large["studies"])).to_numpy()
+    rows = []
+    for name in ESTIMATES:
+        bias = large[f"{name} bias"]
+        rows.append(
+            {
+                "estimate": name,
+                "mean bias": bias.mean(),
+                "mean absolute bias": bias.abs().mean(),
+                "largest": bias.abs().max(),
+                "share within 0.3": (bias.abs() <= 0.3).mean(),
+                "within 0.3 and two standard errors": (bias.abs() <= 0.3 + 2 * error).mean(),
+                "mean sd in one study": large[f"{name} bias sd"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _biases(studies: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    names = ["naive bias", "bootstrap bias correction bias", "empirical Bayes bias", "corrected bias"]
+    more = ["corrected bias sd", "intervals hold", "naive interval holds", "corrected interval holds"]
+    return _mean(studies, keys, names + more)
+
+
+def _ties(studies: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    columns = ["tied holds best", "tied"]
+    columns += [f"{kind} {what}" for kind in ("Bonferroni", "uncorrected") for what in ("holds best", "tied")]
+    return _mean(studies, keys, columns)
+
+
+def _metrics(metrics: pd.DataFrame) -> pd.DataFrame:
+    grouped = metrics.groupby(["metric", "images"], sort=False)
+    columns = {}
+    for kind in ("coverage", "bootstrap"):
+        columns[kind], columns[f"worst {kind}"] = grouped[kind].mean(), grouped[kind].min()
+    return pd.DataFrame(columns).reset_index()
+
+
+def _mean(table: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
+    return table.groupby(keys, sort=False)[columns].mean().reset_index()
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    def cell(value: object, column: str) -> str:
+        if isinstance(value, float) and np.isnan(value):
+            return "–"
+        if not isinstance(value, float):
+            return str(value)
+        if column in ("tied", "Bonferroni tied", "uncorrected tied"):
+            return f"{value:.1f}"
+        share = any(word in column for word in ("coverage", "hold", "share", "within", "bootstrap", "ignored"))
+        share = share and "bias" not in column
+        return f"{100 * value:.1f} %" if share else f"{value:.3f}" if "accuracy" in column else f"{value:.2f}"
+
+    lines = [" | ".join(table.columns), " | ".join("---" for _ in table.columns)]
+    for row in table.itertuples(index=False):
+        lines.append(" | ".join(cell(value, column) for value, column in zip(row, table.columns, strict=True)))
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def charts(studies: pd.DataFrame, folder: Path) -> None:
+    """Write `bias.svg`: what is left of the naive bias; and `coverage.svg`: how often intervals and tied sets are
+    right, by size."""
+    usual, inherited = (studies[(studies["population"] == INHERITED) == kind] for kind in (False, True))
+    series = {
+        "bootstrap bias correction": (usual["naive bias"], usual["bootstrap bias correction bias"], BLUE),
+        "corrected": (usual["naive bias"], usual["corrected bias"], ORANGE),
+        "corrected, inherited mistakes": (inherited["naive bias"], inherited["corrected bias"], "#888888"),
+    }
+    _scatter(
+        folder / "bias.svg",
+        series,
+        title="bias of the estimate of the best (points), a mark per kind of study",
+        x="bias of the naive estimate",
+        y="bias that is left",
+        band=(-0.3, 0.3),
+    )
+    sizes = list(dict.fromkeys(zip(studies["images"], studies["trials"], strict=True)))
+    place = np.array([sizes.index(each) for each in zip(studies["images"], studies["trials"], strict=True)], float)
+    shown = {"all intervals": ("intervals hold", BLUE), "corrected": ("corrected interval holds", ORANGE)}
+    shown["tied set"] = ("tied holds best", "#009e73")
+    _scatter(
+        folder / "coverage.svg",
+        {
+            name: (pd.Series(place + 0.25 * (i - 1)), 100 * studies[column], colour)
+            for i, (name, (column, colour)) in enumerate(shown.items())
+        },
+        title="how often the truth is inside (%), a mark per kind of study",
+        x="validation images / trials",
+        y="studies (%)",
+        band=(93.0, 97.0),
+        names=[f"{images}/{trials}" for images, trials in sizes],
+    )
+
+
+def _scatter(
+    path: Path,
+    series: Mapping[str, tuple[pd.Series, pd.Series, str]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    band: tuple[float, float],
+    names: list[str] | None = None,
+) -> None:
+    width, height, left, top, right, bottom = 860, 440, 60, 34, 230, 92 if names else 44
+    xs, ys = (np.concatenate([each[i].to_numpy() for each in series.values()]) for i in (0, 1))
+    across, up = _ticks(float(xs.min()), float(xs.max())), _ticks(float(ys.min()), float(ys.max()))
+    if names:
+        across = np.arange(len(names), dtype=float)
+    low, high = (min(across[0], xs.min()) - 0.2, max(across[-1], xs.max()) + 0.2)
+
+    def at(px: float, py: float) -> tuple[float, float]:
+        share = (py - up[0]) / (up[-1] - up[0])
+        along = left + (px - low) / (high - low) * (width - left - right)
+        return round(along, 1), round(height - bottom - share * (height - top - bottom), 1)
+
+    def text(px: float, py: float, words: str, anchor: str = "middle", extra: str = "") -> str:
+        return f'<text x="{px}" y="{py}" text-anchor="{anchor}" {extra}>{words}</text>'
+
+    (_, above), (_, below) = at(0, band[1]), at(0, band[0])
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="12" font-family="sans">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        text(left, 20, title, "start", 'font-weight="bold"'),
+        text((left + width - right) / 2, height - 8, x),
+        text(14, height / 2, y, extra=f'transform="rotate(-90 14 {height / 2})"'),
+        f'<rect x="{left}" y="{above}" width="{width - left - right}" height="{below - above}" fill="#eee"/>',
+    ]
+    for tick in up:
+        _, line = at(0, tick)
+        parts += [
+            f'<path d="M{left} {line}H{width - right}" stroke="#ddd"/>',
+            text(left - 6, line + 4, f"{tick:g}", "end"),
+        ]
+    for i, tick in enumerate(across):
+        along, line = at(tick, up[0])[0], height - bottom + 16
+        turned = f'transform="rotate(-45 {along} {line})"'
+        parts.append(text(along, line, names[i], "end", turned) if names else text(along, line, f"{tick:g}"))
+    for number, (name, (along, points, colour)) in enumerate(series.items()):
+        beside = top + 14 + 18 * number
+        marks = (at(*each) for each in zip(along, points, strict=True))
+        parts += [f'<circle cx="{px}" cy="{py}" r="3" fill="{colour}" fill-opacity="0.6"/>' for px, py in marks]
+        parts.append(f'<circle cx="{width - right + 16}" cy="{beside}" r="4" fill="{colour}"/>')
+        parts.append(text(width - right + 28, beside + 4, name, "start"))
+    path.write_text("\n".join([*parts, "</svg>", ""]))
+
+
+def _ticks(low: float, high: float) -> np.ndarray:
+    """Round numbers from at most `low` to at least `high`, about six of them."""
+    rough = (high - low) / 5
+    scale = 10.0 ** np.floor(np.log10(rough))
+    step = scale * min((each for each in (1, 2, 5, 10) if each * scale >= rough), default=10)
+    return np.round(np.arange(np.floor(low / step), np.ceil(high / step) + 1) * step, 10)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from automl.ranking.costs import foreseen
+
+
+def trial(backbone: str, predicted: tuple[float, float], start: float, epoch: float, **attrs: Any) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=attrs.pop("state", TrialState.COMPLETE),
+        value=0.5 if attrs.get("reason") != "paused" else None,
+        params={"backbone": backbone},
+        distributions={"backbone": optuna.distributions.CategoricalDistribution(["a", "b"])},
+        user_attrs={
+            "predicted_seconds": list(predicted), "startup_seconds": start, "epoch_seconds": epoch, "epochs": 4, **attrs
+        },
+    )  # fmt: skip
+
+
+def test_prediction_and_truth_are_compared_per_kind() -> None:
+    trials = [
+        trial("a", (2.0, 10.0), 1.0, 12.0),  # 42 against 49
+        trial("a", (2.0, 10.0), 2.0, 8.0, epochs=1, state=TrialState.PRUNED, reason="paused"),  # 12 against 10
+        trial("b", (0.0, 5.0), 0.0, 5.0),
+        trial("b", (1.0, 0.0), 2.0, 0.0, from_embeddings=True),
+        trial("b", (1.0, 100.0), 2.0, 1.0, resumes=1),
+    ]
+    found = {each.what: each for each in foreseen(trials)}
+    assert found.keys() == {"all", "a", "b", "heads on kept features"}
+    assert (found["a"].trials, found["a"].predicted_seconds, found["a"].taken_seconds) == (2, 27.0, 29.5)
+    assert found["a"].error == pytest.approx((7 / 49 + 0.2) / 2)
+    assert (found["b"].trials, found["b"].error) == (1, 0.0)
+    assert found["heads on kept features"].error == 0.5
+    assert found["all"].trials == 4
+
+
+def test_trials_of_earlier_versions_say_nothing() -> None:
+    old = trial("a", (1.0, 1.0), 1.0, 1.0)
+    del old.user_attrs["predicted_seconds"]
+    assert foreseen([old]) == ()
