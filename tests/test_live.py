@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import rich.console
 from automl import live
 from automl.config import dump_config
 from automl.paths import StudyFolder
+from automl.search.lock import driver_lock
 from tests.small import epoch, make_driver, small_config
 
 
 @pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyFolder]:
     """A study with one finished and one running trial."""
     monkeypatch.setattr(live, "EVERY_SECONDS", 0.05)
     folder, config = StudyFolder(tmp_path / "study"), small_config(scheduler="none")
@@ -28,7 +30,8 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
             driver.report(assignment.number, {"reason": "complete"})
             driver.finish(assignment.number)
     folder.resolved.write_text(dump_config(config))
-    return folder
+    with driver_lock(folder):
+        yield folder
 
 
 def shown(folder: StudyFolder, *, terminal: bool = True, seconds: float = 1.0) -> str:

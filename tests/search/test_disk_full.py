@@ -160,7 +160,7 @@ def test_a_disk_that_fills_up_while_the_study_is_created(tmp_path: Path) -> None
     with whole.mounted():
         create_study(folder, **options)
     at = [number for number, what in enumerate(whole.writes) if what.startswith("INSERT INTO stud")]
-    assert len(at) == 2
+    assert len(at) == 3, "the study, its direction, and the folder it is of"
     for number in at:
         folder.database.unlink()
         with Disk(number).mounted(), pytest.raises(StorageError, match=rf"{folder.database}: the disk is full"):
