@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automl.screening.prior import by_prior
+from automl.screening.imagenet_top1 import by_prior
 
 __all__ = ["Candidate", "Choice", "shortlist"]
 

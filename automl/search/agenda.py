@@ -60,7 +60,8 @@ class Agenda:
         """Let wait what comes before the sampler's proposals, if anything does. `running`: roots of what runs."""
         if self._record.trials(TrialState.WAITING):
             return
-        paused, default = self._truncated() or self._paused(running), self._next_default()
+        paused = self._truncated() or self._stopping.resumable(running, self._clock.fits)
+        default = self._next_default()
         if paused is not None:
             self._stopping.resume(paused)
         elif default is not None:
@@ -87,7 +88,7 @@ class Agenda:
 
     def over(self, running: Collection[int]) -> str | None:
         """Return why nothing more is to be started: "trials", "converged", "budget", or None."""
-        if self._truncated() is not None or self._paused(running) is not None:
+        if self._truncated() or self._stopping.resumable(running, self._clock.fits):
             return None
         if self._all_begun():
             return "trials"
@@ -117,18 +118,6 @@ class Agenda:
     def _epochs_left(self, trial: optuna.Trial) -> int | None:
         """Return the epochs that the attempt `trial` goes on for at least, None if it starts anew."""
         return 1 if "resumes" in trial.user_attrs else None
-
-    def _paused(self, running: Collection[int]) -> FrozenTrial | None:
-        """Return a paused trial to resume now: it is among the best of a rung, or it leads its kind and after one more
-        new trial there would no longer be the time for it."""
-        paused = self._stopping.resumable(running, self._clock.fits)
-        leaders = [each for each in self._stopping.leaders(running) if self._clock.fits(each[0].params, 1)]
-        if paused is not None or not leaders:
-            return paused
-        leader, _ = leaders[0]
-        after = self._clock.search_left(leader.params) - self._clock.seconds(self._next_default() or leader.params)
-        due = after < sum(self._clock.seconds(each.params, epochs) for each, epochs in leaders)
-        return leader if due or self._all_begun() or self._converged() else None
 
     def _all_begun(self) -> bool:
         wanted = self._config.search.trials

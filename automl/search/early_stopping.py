@@ -65,13 +65,6 @@ class EarlyStopping:
                 return paused
         return None
 
-    def leaders(self, running: Iterable[int]) -> list[tuple[FrozenTrial, int]]:
-        """Return the best trial of each kind of which none has run in full yet, with the epochs that it has left: the
-        search does not end before those."""
-        busy = set(running)
-        leaders = [root for root in self._rungs.leaders() if root not in busy]
-        return [(self._latest(root), self._rungs.epochs_to_end(root)) for root in leaders]
-
     def resume(self, paused: FrozenTrial) -> None:
         """Let what `resumable` returned be asked for next."""
         self._rungs.resume(root_of(paused))

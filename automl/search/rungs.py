@@ -1,10 +1,11 @@
 """Early stopping: asynchronous successive halving by promotion (ASHA, arXiv 1810.05934), rungs per group of trials.
 
 Every trial belongs to two groups: how much of it trains (a frozen backbone starts high and flattens, a trainable one
-starts low and overtakes), and within that its backbone (some warm up more slowly than others). At a rung it goes on if
-it is among the best ``1/reduction`` of the narrow group, or half of that share of the wide one. If not it pauses: its
-checkpoint stays, and as more trials reach the rung, the best of those that wait are resumed. So an early comparison
-that went the wrong way is not the end of a slow warmer. What this was compared with: `benchmarks/curves/`.
+starts low and overtakes), and within that its backbone (some warm up more slowly than others). The first of each wide
+group runs whole, so that there is an answer soon. Each later one goes on from a rung if it is among the best
+``1/reduction`` of the narrow group there, or half of that share of the wide one. If not it pauses: its checkpoint stays,
+and as more trials reach the rung, the best of those that wait are resumed. So an early comparison that went the wrong
+way is not the end of a slow warmer. What this was compared with: `benchmarks/curves/`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def groups_of(backbone: str, freeze_depth: float) -> tuple[str, tuple[str, str]]
 class Rungs:
     """Decides at each rung which trials go on, which pause, and which of those are resumed.
 
-    A trial is any number that stays the same when it is resumed or tried again. From the second rung on the best of a
-    first group always goes on, also as the only one. Of equal values the earlier number is the better one.
+    A trial is any number that stays the same when it is resumed or tried again. Of equal values the earlier number is
+    the better one.
     """
 
     def __init__(self, *, grace_epochs: int, reduction: int, max_epochs: int, maximize: bool) -> None:
@@ -42,7 +43,6 @@ class Rungs:
         self._last, self._reduction, self._sign = max_epochs, reduction, 1.0 if maximize else -1.0
         self._values: defaultdict[tuple[Hashable, int], dict[int, float]] = defaultdict(dict)
         self._paused: dict[int, tuple[Groups, int]] = {}
-        self._passed: set[Hashable] = set()  # first groups of which a trial passed its first rung
 
     def goes_on(self, trial: int, groups: Groups, epoch: int, value: float) -> bool:
         """Record `value` of `trial` at `epoch` and return whether it goes on, or pauses; True between rungs."""
@@ -58,20 +58,11 @@ class Rungs:
 
     def resume(self, trial: int) -> None:
         """Take `trial` from those that pause: it runs again, or ended otherwise."""
-        if trial in self._paused:
-            groups, _ = self._paused.pop(trial)
-            self._passed.add(groups[0])
+        self._paused.pop(trial, None)
 
     def resumable(self) -> list[int]:
         """Return the paused trials that are among the best of a rung by now, the most advanced first."""
         return self._most_advanced(self._places(lambda share: slice(0, share)))
-
-    def leaders(self) -> list[int]:
-        """Return the best paused trial of each first group of which none has passed its first rung: too few came."""
-        best: dict[Hashable, int] = {}
-        for trial in self._most_advanced(self._paused):
-            best.setdefault(self._paused[trial][0][0], trial)
-        return [trial for group, trial in best.items() if group not in self._passed]
 
     def out_of_line(self) -> list[int]:
         """Return the paused trials that so many others have overtaken that they need not be kept."""
@@ -81,10 +72,6 @@ class Rungs:
         """Return how many epochs a paused trial is from where it is judged next, or ends."""
         here = self._paused[trial][1]
         return next((each for each in self.epochs if each > here), self._last) - here
-
-    def epochs_to_end(self, trial: int) -> int:
-        """Return how many epochs a paused trial has left."""
-        return self._last - self._paused[trial][1]
 
     def _places(self, part: Callable[[int], slice]) -> set[int]:
         """Return who pauses in the `part` of a rung's order that depends on how many go on there."""
@@ -105,9 +92,9 @@ class Rungs:
 
     def _share(self, group: Hashable, groups: Groups, epoch: int) -> int:
         """How many of `group` go on at the rung `epoch`."""
-        least = 1 if group == groups[0] and epoch > self.epochs[0] else 0
-        reduction = self._reduction if group == groups[-1] else WIDER * self._reduction
-        return max(least, len(self._values[group, epoch]) // reduction)
+        number = len(self._values[group, epoch])
+        least = 1 if group == groups[0] and number == 1 else 0
+        return max(least, number // (self._reduction if group == groups[-1] else WIDER * self._reduction))
 
     def _order(self, group: Hashable, epoch: int) -> list[int]:
         values = self._values[group, epoch]

@@ -49,10 +49,9 @@ def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, i
     """Return (seconds, epochs spent, position in `curves` of what would be handed over) after each epoch of a trial.
 
     A rule with a method `promote` pauses trials instead of stopping them, and is asked which to resume by each worker
-    that becomes free, before that takes a new one; one with `finish` again when nothing is left to do.
+    that becomes free, before that takes a new one.
     """
     promote = getattr(rule, "promote", lambda curves: None)
-    finish = getattr(rule, "finish", lambda: None)
     waiting, idle, now, spent = iter(range(len(curves))), workers, 0.0, 0
     ends: list[tuple[float, int, int]] = []
     reached: dict[int, int] = {}
@@ -62,7 +61,7 @@ def replay(curves: list[Curve], rule: Rule, workers: int) -> list[tuple[float, i
     while True:
         while idle:
             trial = promote(curves)
-            if trial is None and (trial := next(waiting, None)) is None and (ends or (trial := finish()) is None):
+            if trial is None and (trial := next(waiting, None)) is None:
                 break
             epoch = reached.get(trial, 0)
             heapq.heappush(ends, (now + curves[trial].seconds[epoch], trial, epoch + 1))

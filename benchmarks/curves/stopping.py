@@ -88,13 +88,6 @@ class Search:
             return trial
         return None
 
-    def finish(self) -> int | None:
-        """Asked when nothing is left to start."""
-        for trial in self.rungs.leaders()[:1]:
-            self.rungs.resume(trial)
-            return trial
-        return None
-
 
 class Margin(Asha):
     """ASHA that stops a trial only if it is below the cutoff by more than the noise of the validation accuracy."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from automl.backbones import find, names
-from automl.screening import prior
+from automl.screening.imagenet_top1 import TABLE
 
 
 def main() -> None:
@@ -33,8 +33,8 @@ def main() -> None:
             row = rows.loc[distance.sort_values(kind="stable").index[0]]
             lines.append(f"{name},{row['img_size']},{row['top1']:.3f}")
     source = f"# timm, results/results-imagenet.csv, commit {given.commit} of {given.date}"
-    prior.TABLE.write_text("\n".join([source, "backbone,resolution,top1", *lines]) + "\n", encoding="utf-8")
-    print(f"{len(lines)} backbones in {prior.TABLE}")
+    TABLE.write_text("\n".join([source, "backbone,resolution,top1", *lines]) + "\n", encoding="utf-8")
+    print(f"{len(lines)} backbones in {TABLE}")
 
 
 if __name__ == "__main__":

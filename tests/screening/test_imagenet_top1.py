@@ -7,7 +7,7 @@ import pytest
 
 from automl.backbones import find, names
 from automl.config import load_config
-from automl.screening.prior import TABLE, by_prior, imagenet_top1
+from automl.screening.imagenet_top1 import TABLE, by_prior, imagenet_top1
 from tests.test_search_spaces import FOLDER
 
 
