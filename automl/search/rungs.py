@@ -3,9 +3,9 @@
 Every trial belongs to two groups: how much of it trains (a frozen backbone starts high and flattens, a trainable one
 starts low and overtakes), and within that its backbone (some warm up more slowly than others). The first of each wide
 group runs whole, so that there is an answer soon. Each later one goes on from a rung if it is among the best
-``1/reduction`` of the narrow group there, or half of that share of the wide one. If not it pauses: its checkpoint stays,
-and as more trials reach the rung, the best of those that wait are resumed. So an early comparison that went the wrong
-way is not the end of a slow warmer. What this was compared with: `benchmarks/curves/`.
+``1/reduction`` of the narrow group there, or half of that share of the wide one. If not it pauses: its checkpoint
+stays, and as more trials reach the rung, the best of those that wait are resumed. So an early comparison that went the
+wrong way is not the end of a slow warmer. What this was compared with: `benchmarks/curves/`.
 """
 
 from __future__ import annotations
