@@ -245,6 +245,8 @@ def pause(driver: Driver, value: float, number: int | None = None) -> int:
 
 
 def pauses(driver: Driver, *values: float) -> list[int]:
+    """Run the first of its kind, which never pauses, in full, and then one to its first rung for each of `values`."""
+    run(driver, [0.9] * 4)
     for value in values:
         pause(driver, value)
     return [each.number for each in driver.record.trials()]
@@ -263,7 +265,7 @@ def origins(driver: Driver) -> list[str]:
 
 def test_a_trial_that_is_not_among_the_best_at_a_rung_pauses_with_its_value(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(ONE_GROUP), defaults=False)
-    number = pause(driver, 0.5)
+    number = pauses(driver, 0.5)[-1]
     trial = driver.record.trials()[number]
     assert (trial.state, trial.value, trial.last_step) == (TrialState.PRUNED, 0.5, 1)
     assert trial.user_attrs["reason"] == "paused"
@@ -275,15 +277,15 @@ def test_a_trial_that_is_not_among_the_best_at_a_rung_pauses_with_its_value(fold
 def test_the_best_paused_trial_is_resumed_when_enough_others_have_come(folder: StudyFolder, reopens: bool) -> None:
     config = small_config(ONE_GROUP)
     driver = make_driver(folder, config, defaults=False)
-    pauses(driver, 0.5, 0.3)
-    spec = driver.record.trials()[0].user_attrs["spec"]
+    pauses(driver, 0.5, 0.3, 0.2)
+    spec = driver.record.trials()[1].user_attrs["spec"]
     if reopens:
         driver = make_driver(folder, config, reopened(folder), defaults=False)
     number = (again := resumed(driver)).number
     assert again.spec == TrialSpec.from_dict(spec)
-    assert folder.trial(number).checkpoint.read_text() == "weights of 0"
+    assert folder.trial(number).checkpoint.read_text() == "weights of 1"
     attrs = driver.record.trials()[number].user_attrs
-    assert (attrs["resumes"], attrs["root"]) == (0, 0)
+    assert (attrs["resumes"], attrs["root"]) == (1, 1)
     assert driver.record.trials()[number].intermediate_values == {1: 0.5}
     for epochs in (2, 3, 4):
         assert driver.report(number, epoch(epochs, 0.95))
@@ -299,55 +301,28 @@ def test_the_best_paused_trial_is_resumed_when_enough_others_have_come(folder: S
 def test_a_resumed_trial_that_was_interrupted_goes_on_and_is_not_resumed_twice(folder: StudyFolder) -> None:
     config = small_config(ONE_GROUP)
     driver = make_driver(folder, config, defaults=False)
-    pauses(driver, 0.5, 0.3)
+    pauses(driver, 0.5, 0.3, 0.2)
     number = resumed(driver).number  # and the driver is killed
     again = make_driver(folder, config, reopened(folder), defaults=False)
     retry = start(again).number
-    assert folder.trial(retry).checkpoint.read_text() == "weights of 0"
+    assert folder.trial(retry).checkpoint.read_text() == "weights of 1"
     assert again.record.trials()[retry].user_attrs["resumes"] == number
     pause(again, 0.1)  # one more, of the sampler
-    assert origins(again) == ["sampler", "sampler", "resume", "retry", "sampler"]
+    assert origins(again) == [*["sampler"] * 4, "resume", "retry", "sampler"]
 
 
 def test_a_paused_trial_counts_once_and_is_resumed_after_the_last_new_one(folder: StudyFolder) -> None:
-    driver = make_driver(folder, small_config(ONE_GROUP, trials=2), defaults=False)
-    pauses(driver, 0.5, 0.3)
-    run(driver, [0.5] * 4)
+    driver = make_driver(folder, small_config(ONE_GROUP, trials=4), defaults=False)
+    pauses(driver, 0.5, 0.3, 0.2)
+    run(driver, [0.5, 0.95, 0.95, 0.95])
     assert driver.next() is None
     assert driver.stop_reason == "trials"
-    assert origins(driver) == ["sampler", "sampler", "resume"]
-
-
-def test_where_too_few_came_the_best_of_each_kind_runs_in_full_before_the_end(folder: StudyFolder) -> None:
-    driver = make_driver(folder, small_config(ONE_GROUP, trials=2, reduction=3), defaults=False)
-    pauses(driver, 0.3, 0.5)
-    number = resumed(driver).number
-    assert driver.record.trials()[number].user_attrs["root"] == 1
-    for epochs in (2, 3, 4):
-        assert driver.report(number, epoch(epochs, 0.6))
-    driver.report(number, {"reason": "complete"})
-    driver.finish(number)
-    assert driver.next() is None
-    assert driver.stop_reason == "trials"
-
-
-def test_the_best_of_a_kind_is_resumed_while_there_is_time_for_all_of_it(folder: StudyFolder, clock: Clock) -> None:
-    text = ONE_GROUP.replace("epochs: 4", "epochs: 8")
-    config = small_config(text, reduction=30, budget=1000.0)
-    driver = make_driver(folder, config, defaults=False, clock=clock, seconds=0.1)
-    pauses(driver, 0.3, 0.5)
-    trial = driver.record.trials()[1]
-    needed = driver.clock.seconds(trial.params, 7) + driver.clock.seconds(trial.params)
-    clock.now += driver.clock.search_left(trial.params) - needed - 1.0
-    pause(driver, 0.2)  # a new one still fits besides
-    clock.now += driver.clock.seconds(trial.params)
-    number = resumed(driver).number
-    assert driver.record.trials()[number].user_attrs["root"] == 1
+    assert origins(driver) == [*["sampler"] * 4, "resume"]
 
 
 def test_a_paused_trial_without_the_time_for_its_next_rung_waits(folder: StudyFolder, clock: Clock) -> None:
     driver = make_driver(folder, small_config(ONE_GROUP, budget=1000.0), defaults=False, clock=clock)
-    pauses(driver, 0.5, 0.3)
+    pauses(driver, 0.5, 0.3, 0.2)
     clock.now = 995.0
     assert driver.next() is None
     assert driver.stop_reason == "budget"
@@ -355,14 +330,15 @@ def test_a_paused_trial_without_the_time_for_its_next_rung_waits(folder: StudyFo
 
 def test_checkpoints_of_paused_trials_far_behind_are_deleted(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(ONE_GROUP, reduction=30), defaults=False)
-    numbers = pauses(driver, *(0.9 - number / 100 for number in range(IN_LINE + 3)))
-    assert [folder.trial(number).checkpoint.exists() for number in numbers] == [*[True] * IN_LINE, *[False] * 3]
+    numbers = pauses(driver, *(0.9 - number / 100 for number in range(IN_LINE + 2)))
+    there = [folder.trial(number).checkpoint.exists() for number in numbers[1:]]
+    assert there == [*[True] * (IN_LINE - 1), *[False] * 3]  # the first of the kind is in line as well
 
 
 def test_the_values_of_an_interrupted_trial_are_not_held_against_its_retry(folder: StudyFolder) -> None:
     config = small_config(ONE_GROUP)
     driver = make_driver(folder, config, defaults=False)
-    pause(driver, 0.3)
+    run(driver, [0.3] * 4)
     assert driver.report(start(driver).number, epoch(1, 0.9))
     again = make_driver(folder, config, reopened(folder), defaults=False)
     assert again.report(start(again).number, epoch(1, 0.4))

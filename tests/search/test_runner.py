@@ -82,17 +82,18 @@ def test_a_paused_trial_stops_at_its_report_and_is_resumed_from_there_in_the_sam
     scripted: StudyFolder, one_cluster: Resources
 ) -> None:
     """A trial that trained on until its next report would hold up, or fail, the one that gets its worker."""
+    first: list[Step] = [["report", 0.9]] * 4  # of its kind: never pauses
     good: list[Step] = [["report", 0.5], ["checkpoint"], ["exit", 7]]
     low: list[Step] = [["report", 0.1], ["exit", 7]]
     rest: list[Step] = [["report", 0.95]] * 3
-    driver = make_driver(scripted, small_config(ONE_GROUP, trials=2), defaults=False)
-    search(scripted, one_cluster, {"0": good, "1": low, "2": rest}, driver)
-    assert told(scripted) == [("PRUNED", "paused"), ("PRUNED", "paused"), ("COMPLETE", "complete")]
+    driver = make_driver(scripted, small_config(ONE_GROUP, trials=4), defaults=False)
+    search(scripted, one_cluster, {"0": first, "1": good, "2": low, "3": low, "4": rest}, driver)
+    assert told(scripted) == [("COMPLETE", "complete"), *[("PRUNED", "paused")] * 3, ("COMPLETE", "complete")]
     trials = load_study(scripted).get_trials()
-    assert trials[1].intermediate_values == {1: 0.1}
-    assert trials[2].intermediate_values == {1: 0.5, 2: 0.95, 3: 0.95, 4: 0.95}
+    assert trials[2].intermediate_values == {1: 0.1}
+    assert trials[4].intermediate_values == {1: 0.5, 2: 0.95, 3: 0.95, 4: 0.95}
     asked = calls(scripted)
-    assert [asked[2]["from_epoch"], asked[2]["seed"]] == [1, asked[0]["seed"]]
+    assert [asked[4]["from_epoch"], asked[4]["seed"]] == [1, asked[1]["seed"]]
     assert len({each["pid"] for each in asked.values()}) == 1
 
 
