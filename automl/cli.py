@@ -54,6 +54,9 @@ RAY = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster to u
 STORAGE = Annotated[
     str | None, typer.Option("--storage", help="RDB URL of the study; default: SQLite in the study folder")
 ]
+REPEATS = Annotated[
+    int | None, typer.Option("--repeats", min=0, help="train each of the best so often again before one is chosen")
+]
 WARM_START = Annotated[
     list[Path] | None,
     typer.Option(
@@ -99,12 +102,12 @@ class ExportFormat(StrEnum):
 def search(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
     seed: SEED = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None,
-    storage: STORAGE = None, warm_start: WARM_START = None, as_json: JSON = False,
+    storage: STORAGE = None, warm_start: WARM_START = None, repeats: REPEATS = None, as_json: JSON = False,
 ) -> None:  # fmt: skip
-    """Audit the data, screen the backbones, plan, search, refit the best, and report."""
+    """Audit the data, screen the backbones, plan, search, train the best again, refit the winner, and report."""
     _search(
         data, space, budget, trials, out, seed, reports, weights_dir, ray_address, storage, as_json, warm_start,
-        plan_only=False,
+        repeats, plan_only=False,
     )  # fmt: skip
 
 
@@ -112,11 +115,12 @@ def search(
 def plan(
     data: DATA, space: SPACE = "laptop", budget: BUDGET = None, trials: TRIALS = None, out: OUT = None,
     seed: SEED = None, weights_dir: WEIGHTS = None, ray_address: RAY = None, warm_start: WARM_START = None,
+    repeats: REPEATS = None,
 ) -> None:  # fmt: skip
     """Audit, screen and plan, without the search."""
     _search(
         data, space, budget, trials, out, seed, Path("reports"), weights_dir, ray_address, None, False, warm_start,
-        plan_only=True,
+        repeats, plan_only=True,
     )  # fmt: skip
 
 
@@ -128,7 +132,8 @@ def resume(
     space: Annotated[
         str | None, typer.Option("--space", help="go on in this wider space: more backbones, more choices")
     ] = None,
-    reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None, as_json: JSON = False,
+    repeats: REPEATS = None, reports: REPORTS = Path("reports"), weights_dir: WEIGHTS = None, ray_address: RAY = None,
+    as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Go on with a study that was interrupted, or extend one that is done."""
     from automl import resuming
@@ -146,7 +151,8 @@ def resume(
     with signals(folder.root) as interrupt, live_status(folder):
         page = resuming.resume(
             folder, reports, more_budget=seconds, on_top=bool(budget and budget.strip().startswith("+")),
-            more_trials=int(more) if more else None, wider=load_config(find_space(space)) if space else None,
+            more_trials=int(more) if more else None, repeats=repeats,
+            wider=load_config(find_space(space)) if space else None,
             weights_dir=weights_dir, ray_address=ray_address, interrupt=interrupt, progress=Progress(),
             show_plan=show_plan, started=_started,
         )  # fmt: skip
@@ -293,7 +299,9 @@ def demo(
 
     target = out or Path("runs") / "demo"
     manifest = write_manifest(target.with_name(target.name + "-data"))
-    _search(manifest, "demo", budget, trials, target, seed, reports, None, None, None, False, plan_only=False)
+    _search(
+        manifest, "demo", budget, trials, target, seed, reports, None, None, None, False, None, None, plan_only=False
+    )
 
 
 @app.command()
@@ -337,14 +345,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _search(
     data: Path, space: str, budget: str | None, trials: int | None, out: Path | None, seed: int | None, reports: Path,
     weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool,
-    warm_start: list[Path] | None = None, *, plan_only: bool,
+    warm_start: list[Path] | None, repeats: int | None, *, plan_only: bool,
 ) -> None:  # fmt: skip
     from automl import pipeline
     from automl.paths import StudyFolder
 
     if not data.exists():
         raise DataError(f"no such file or folder: {data}")
-    config = _config(space, data, budget, trials, seed, storage, warm_start)
+    config = _config(space, data, budget, trials, seed, storage, warm_start, repeats)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     if out is not None and not str(out).strip(" ."):
         raise UsageError("--out: a folder of its own is needed, such as runs/NAME")
@@ -369,7 +377,7 @@ def _search(
 
 def _config(
     space: str, data: Path, budget: str | None, trials: int | None, seed: int | None, storage: str | None,
-    warm_start: list[Path] | None,
+    warm_start: list[Path] | None, repeats: int | None,
 ) -> SearchConfig:  # fmt: skip
     from automl.config import RunConfig, find_space, load_config, parse_duration
 
@@ -381,7 +389,9 @@ def _config(
     except ValueError as error:
         raise UsageError(f"--budget: {error}") from None
     changes |= {
-        key: value for key, value in (("trials", trials), ("seed", seed), ("storage", storage)) if value is not None
+        key: value
+        for key, value in (("trials", trials), ("seed", seed), ("storage", storage), ("repeats", repeats))
+        if value is not None
     }
     if warm_start:
         changes["warm_start"] = [each.absolute() for each in warm_start]

@@ -119,6 +119,10 @@ class StudyFolder:
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.root / "trials" / f"{number:04d}")
 
+    def confirmation(self, number: int, run: int) -> TrialFolder:
+        """Folder of the `run`-th time that trial `number` is trained again."""
+        return TrialFolder(self.root / "confirmations" / f"{number:04d}-{run}")
+
     def ranking(self, metric: str) -> Path:
         """Cache of what a ranking by `metric` needs of the trials' predictions; may be deleted at any time."""
         return self.root / "ranking" / f"{metric}.npz"

@@ -1,6 +1,6 @@
 """The main job from end to end, for the command line and the service alike.
 
-audit → decode once → screening → plan → trials → refit → report
+audit → decode once → screening → plan → trials → confirmation → refit → report
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from automl import __version__
 from automl.config import SearchConfig, dump_config
+from automl.confirming import confirm
 from automl.data import Dataset
 from automl.errors import UsageError
 from automl.handing_over import add_stage, finish
+from automl.job import Job
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.search.budget import Budget, CostModel
-from automl.search.cluster import Interrupt, Resources, check_address, cluster, resources
+from automl.search.cluster import Interrupt, check_address, cluster, resources
 from automl.search.dataset_features import dataset_features
 from automl.search.driver import Driver
 from automl.search.earlier import find_studies
@@ -45,25 +47,11 @@ from automl.stages import Progress, audit, check_screened, decode_once, locate_w
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SCREENING_SHARE", "Job", "plan", "run_trials", "search", "train_counts", "widen"]
+__all__ = ["SCREENING_SHARE", "plan", "run_trials", "search", "train_counts", "widen"]
 
 logger = logging.getLogger(__name__)
 
 SCREENING_SHARE = 0.25  # of the budget, at most
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every stage of one search works with. `weights` are files by backbone, or "none"."""
-
-    config: SearchConfig
-    folder: StudyFolder
-    dataset: Dataset
-    weights: Mapping[str, str]
-    budget: Budget
-    share: Resources
-    balanced: bool
-    interrupt: Interrupt
 
 
 def search(
@@ -136,6 +124,7 @@ def search(
             study = _begin(job, made) if study is None else widen(study, job, made)
             study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
             driver = run_trials(job, study, made)
+            confirm(job, study, driver)
         return finish(config, folder, reports, study, driver, budget, interrupt)
 
 
@@ -190,6 +179,7 @@ def _plan(job: Job, screened: list[Screened], choices: list[dict[str, Any]], **o
         seconds_left=job.budget.left(),
         seconds_spent=job.budget.spent(),
         choices=[*screened[0].choices, *choices],
+        at_once=job.share.concurrency,
         **options,
     )
 
@@ -290,6 +280,7 @@ def _driver(
         interrupted=job.interrupt,
         spent_before=spent_before,
         memory_share=min(1.0, job.share.gpus) or 1 / job.share.concurrency,
+        at_once=job.share.concurrency,
     )
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl.config import RunConfig, SearchConfig, dump_config, extended, parse_config
+from automl.confirming import confirm
 from automl.data import Dataset, changes
 from automl.errors import UsageError
 from automl.handing_over import finish, resolved
+from automl.job import Job
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
-from automl.pipeline import SCREENING_SHARE, Job, run_trials, train_counts, widen
+from automl.pipeline import SCREENING_SHARE, run_trials, train_counts, widen
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, check_address, cluster, resources
 from automl.search.lock import driver_lock
@@ -42,6 +44,7 @@ def resume(
     more_budget: float | None,
     on_top: bool = False,
     more_trials: int | None,
+    repeats: int | None = None,
     wider: SearchConfig | None = None,
     weights_dir: Path | None,
     ray_address: str | None,
@@ -55,6 +58,7 @@ def resume(
 
     Args:
         started: When the command started (time.monotonic), from where the budget counts; default: now.
+        repeats: How often each of the best is trained again from now on; default: as the study began.
         wider: A space with more backbones or choices than the study's, to go on in.
         weights_dir: Needed only where the weights that the study began with are no longer in their places.
 
@@ -73,6 +77,8 @@ def resume(
         if more_trials is not None:
             done = sum(each.state.is_finished() and counts(each) for each in study.get_trials(deepcopy=False))
             config = _with(config, trials=(config.search.trials or done) + more_trials)
+        if repeats is not None:
+            config = _with(config, repeats=repeats)
         left = max(0.0, config.search.budget - spent)
         seconds = left if more_budget is None else more_budget + (left if on_top else 0.0)
         config = _with(config, budget=max(config.search.budget, spent + seconds, 1.0))
@@ -111,6 +117,7 @@ def resume(
             study = widen(study, job, made)
             study.set_user_attr("budget_seconds", config.search.budget)
             driver = run_trials(job, study, made)
+            confirm(job, study, driver)
         return finish(config, folder, reports, study, driver, budget, interrupt)
 
 
@@ -139,7 +146,8 @@ def _widened(job: Job, made: Plan, progress: Progress) -> Plan:
     space = make_space([each.name for each in config.backbones], config.params)
     again = make_plan(
         config, job.dataset, space, [*screened, *new], seconds_left=budget.left(), seconds_spent=budget.spent(),
-        choices=[each for each in made.choices if each["name"] != "hand over"], keep=made.backbones,
+        choices=[each for each in made.choices if each["name"] not in ("hand over", "train again")],
+        keep=made.backbones, at_once=job.share.concurrency,
     )  # fmt: skip
     return replace(again, warm_start=made.warm_start)
 

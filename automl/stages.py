@@ -139,16 +139,18 @@ def screen(
         params = {**space.params(space.nearest(wanted)), **wanted}
         spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
         specs.append((root, spec, resolutions[name]))
-    done = 0
+    ended: list[Any] = []
 
-    def one_more(index: int) -> None:
-        nonlocal done
-        done += 1
-        progress("screening", done, len(specs))
+    def one_more(index: int, result: Any) -> None:
+        ended.append(result)
+        progress("screening", len(ended), len(specs))
+
+    def enough() -> bool:
+        return time.monotonic() > deadline and any(isinstance(each, Screened) for each in ended)
 
     found: list[Any] = [None] * len(specs)
     if seconds > 0:
-        found = each_task(screen_backbone, specs, share, done=one_more, enough=lambda: time.monotonic() > deadline)
+        found = each_task(screen_backbone, specs, share, done=one_more, enough=enough)
     screened = [each for each in found if isinstance(each, Screened)]
     for (_, spec, _), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):

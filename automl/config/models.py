@@ -134,6 +134,10 @@ class RunConfig(_Strict):
         "auto", union_mode="left_to_right", description="a trial that reports nothing for this long is ended and tried "
         "once more; auto: two minutes and ten times what its next epoch should take"
     )  # fmt: skip
+    repeats: int = Field(
+        3, ge=0, le=100, description="how often each of the best configurations is trained again, on new splits, "
+        "before one is chosen, as far as a fifth of the budget pays for it; 0: the best score is chosen"
+    )  # fmt: skip
     max_failures: int = Field(5, ge=1, description="stop after this many failures in a row")
     storage: str | None = Field(None, description="RDB URL of the Optuna storage; default: SQLite in the study folder")
     warm_start: list[Annotated[Path, Strict(False)]] = Field(

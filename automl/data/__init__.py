@@ -32,7 +32,7 @@ from automl.data.decode import DEFAULT_MAX_PIXELS, Color, decode, fit, one_line
 from automl.data.loader import Batches
 from automl.data.manifest import SPLITS, Quarantined, read_manifest
 from automl.data.pixels import Variant, build_cache, open_cache
-from automl.data.split import assign_splits
+from automl.data.split import assign_splits, redraw
 from automl.errors import DataError
 from automl.paths import write_atomic
 
@@ -83,6 +83,22 @@ class Dataset:
         if split not in SPLITS:
             raise ValueError(f'unknown split "{split}": expected {", ".join(SPLITS)}')
         return np.flatnonzero((self.table["split"] == split).to_numpy()).astype(np.int64)
+
+    def redrawn(self, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row numbers of another division of train + validation into the two, drawn as the first one was. A validation
+        split that was given stays: whoever gave it may have meant something by it.
+
+        Raises:
+            DataError: There is no other division that keeps groups and copies together.
+        """
+        if self.audit.splits.get("validation") == "given":
+            return self.rows("train"), self.rows("validation")
+        rows = self.table[self.table["split"] != "test"]
+        copies = {copy["path"]: number for number, each in enumerate(self.audit.duplicates) for copy in each["copies"]}
+        pixels = [str(copies.get(path, path)) for path in rows["path"]]
+        drawn = redraw(rows.assign(pixels=pixels), seed=seed)
+        numbers = rows.index.to_numpy(np.int64)
+        return numbers[~drawn], numbers[drawn]
 
     def save(self, manifest_path: Path, audit_path: Path) -> None:
         """Write the table as parquet (with the classes in its metadata) and the audit as JSON, each atomically."""

@@ -19,7 +19,7 @@ from automl.data.decode import one_line
 from automl.data.manifest import SPLITS
 from automl.errors import DataError, UsageError
 
-__all__ = ["assign_splits"]
+__all__ = ["assign_splits", "redraw"]
 
 _ATTEMPTS = 10
 _TOLERANCE = 0.05
@@ -71,6 +71,25 @@ def assign_splits(
             notes.append(f"the given {name} split has no image of {_listed(absent)}")
     origins = {name: "drawn" if name in drawn else "given" for name in SPLITS if name in given or name in drawn}
     return split, origins if given else {"train": "drawn", **origins}, notes
+
+
+def redraw(rows: pd.DataFrame, *, seed: int) -> npt.NDArray[np.bool_]:
+    """Draw another validation split from train and validation, of the same share, by the rules of `assign_splits`.
+
+    Args:
+        rows: The images of both, with columns label, split, group and pixels.
+
+    Returns:
+        Which rows it has.
+
+    Raises:
+        DataError: No other split keeps every group on one side.
+    """
+    units = _units(rows)
+    labels = sorted(set(rows["label"]))
+    _refuse_small_classes(rows, units, labels, sides=["train", "validation"], given=False)
+    share = float((rows["split"] == "validation").mean())
+    return np.asarray(_draw(rows["label"], rows["group"], units, {"validation": share}, seed) == "validation")
 
 
 def _units(rows: pd.DataFrame) -> pd.Series:

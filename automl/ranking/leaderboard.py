@@ -11,7 +11,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
-from automl.ranking import tables
+from automl.ranking import confirmed, tables
+from automl.ranking.confirmed import Confirmation
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.plain import plain
-from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
+from automl.ranking.ranks import RULES, best_trial, confirmation_of, epochs_of, in_order, is_ranked, score_of
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
 from automl.ranking.sureness import Sureness, how_sure
@@ -38,7 +39,8 @@ class Row:
     """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured.
 
     `behind_best_ci95` limits score(best) - score(this); its end towards "not behind" is corrected for the number of
-    trials compared.
+    trials compared. Both say "best" of the search; of trials that were trained again (`confirmed_score` is their mean
+    over the new splits) they are those of the confirmation.
     """
 
     rank: int
@@ -63,6 +65,8 @@ class Row:
     metrics: Mapping[str, float]
     spec: Mapping[str, Any]
     command: str
+    confirmed_score: float | None = None
+    confirmed_ci95: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:
@@ -93,7 +97,8 @@ class Leaderboard:
 
     `metric` is what it is ranked by, `direction` is "maximize" or "minimize", `counts` the number of trials by Optuna's
     state, `stop_reason` is None while the search runs, `refit` the content of ``model/metrics.json`` or None,
-    `best_corrected` the best score less what being picked as the best explains, None without predictions.
+    `best_corrected` the best score of the search less what being picked as the best explains, None without predictions,
+    `confirmation` what came of training the best again, None where they were not.
     """
 
     study: str
@@ -108,6 +113,7 @@ class Leaderboard:
     rules: tuple[str, ...] = RULES
     notes: tuple[str, ...] = ()
     best_corrected: BestCorrected | None = None
+    confirmation: Confirmation | None = None
 
     @property
     def best(self) -> Row | None:
@@ -140,13 +146,22 @@ class Leaderboard:
         return tables.to_markdown(self)
 
 
-def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None, cache: bool = True) -> Leaderboard:
+def build(
+    folder: StudyFolder,
+    *,
+    study: optuna.Study,
+    metric: str | None = None,
+    cache: bool = True,
+    confirmation: bool = True,
+) -> Leaderboard:
     """Rank the trials of `study`, with intervals from the predictions kept in `folder`; `RULES` says how.
 
     Args:
         metric: One of `METRICS` to rank by; default: the one that the study optimises. By another one, a trial is
             ranked if its predictions, or this metric of its last epoch, were kept.
         cache: Keep what is computed from many trials' predictions in `folder`, for the next time.
+        confirmation: Put first the trials that were trained again, as `confirmed.RULE` says. Ranked by another metric
+            than the study's, they are not.
 
     Raises:
         ValueError: There is no such metric.
@@ -165,6 +180,8 @@ def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None
     current = [each.pick(np.flatnonzero(~np.isin(each.numbers, stale))) for each in scored]
     sure = how_sure(ranked, current, load_groups(folder), by, larger=larger, seed=seed)
     rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
+    chosen = _confirmation(folder, study, ranked) if confirmation and by == objective else None
+    rows = _confirmed_first(rows, chosen, larger=larger) if chosen else rows
     unsure = [row.trial for row in rows if row.ci95 is None]
     notes = {
         "No interval, no comparison: trials without readable predictions:": [n for n in unsure if n not in stale],
@@ -186,9 +203,45 @@ def build(folder: StudyFolder, *, study: optuna.Study, metric: str | None = None
         refit=refit,
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
+        rules=(*RULES, confirmed.RULE) if chosen else RULES,
         notes=tuple(told),
         best_corrected=sure.corrected,
+        confirmation=chosen,
     )
+
+
+def _confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Confirmation | None:
+    """Return the confirmation if it is over and is one of what is `ranked` now."""
+    kept, numbers = confirmation_of(study), [trial.number for trial in ranked]
+    if not numbers or kept.get("winner") not in numbers or numbers[0] not in kept["trials"]:
+        return None
+    found = confirmed.choose(folder, study)
+    if found is None or all(each.trial != kept["winner"] for each in found.trials):
+        return None
+    return replace(found, winner=int(kept["winner"]), why=str(kept["why"]))
+
+
+def _confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool) -> tuple[Row, ...]:
+    order = {each.trial: each for each in (found.chosen, *found.trials)}
+    by_trial = {row.trial: row for row in rows}
+    first = [
+        replace(
+            by_trial[number],
+            tied_with_best=number == found.winner or each.tied,
+            behind_best_ci95=None if number == found.winner else _signed(each.behind_best_ci95, larger),
+            confirmed_score=each.score,
+            confirmed_ci95=each.ci95,
+        )
+        for number, each in order.items()
+        if number in by_trial
+    ]
+    rest = [row for row in rows if row.trial not in order]
+    return tuple(replace(row, rank=rank) for rank, row in enumerate([*first, *rest], start=1))
+
+
+def _signed(limits: tuple[float, float] | None, larger: bool) -> tuple[float, float] | None:
+    """Turn limits of "how much better" into those of a difference of scores."""
+    return limits if larger or limits is None else (-limits[1], -limits[0])
 
 
 def _scores(

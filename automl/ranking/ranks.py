@@ -17,13 +17,24 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.rungs import groups_of
 
-__all__ = ["RULES", "best_trial", "epochs_of", "in_order", "is_ranked", "preference", "score_of", "superseded"]
+__all__ = [
+    "RULES",
+    "best_trial",
+    "confirmation_of",
+    "epochs_of",
+    "in_order",
+    "is_ranked",
+    "preference",
+    "score_of",
+    "superseded",
+]
 
 RULES = (
     "Finished trials come before pruned ones, whatever their scores. A trial that was resumed has one row.",
@@ -52,13 +63,28 @@ Score = Callable[[FrozenTrial], float | None]
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the trial that the leaderboard of `study` has first, which the refit retrains; None if none is ranked.
+    """Return the trial that the leaderboard of `study` has first, which the refit retrains: the winner of the
+    confirmation, or else the best of the search; None if none is ranked.
 
     ``study.best_trial`` takes another one where scores are equal, as they often are on few validation images, and
     none where no trial finished.
     """
-    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    return next(iter(in_order(study.get_trials(deepcopy=False), maximize=maximize)), None)
+    maximize, trials = study.direction == optuna.study.StudyDirection.MAXIMIZE, study.get_trials(deepcopy=False)
+    first = next(iter(in_order(trials, maximize=maximize)), None)
+    kept = confirmation_of(study)
+    if first is None or first.number not in kept.get("trials", []):
+        return first
+    return next((each for each in trials if each.number == kept.get("winner")), first)
+
+
+def confirmation_of(study: optuna.Study) -> dict[str, Any]:
+    """Return what `study` keeps of its confirmation; nothing before there is one.
+
+    The keys: `trials` that are trained again, the best first; `runs` wanted of each; of those `done` what came of it;
+    `failed`, the reasons by trial; and at the end the `winner`, and `why`. It counts while the best trial of the search
+    is among its trials: a search that went on and found a better one has to confirm again.
+    """
+    return dict(study.user_attrs.get("confirmation") or {})
 
 
 def in_order(

@@ -75,7 +75,9 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
         spent = max(spent, float(attrs.get("spent_before", 0.0)) + now() - driver.since)
     done = [each for each in trials if each.state.is_finished() and counts(each)]
     stages = attrs.get("stage_seconds", {})
-    searched = spent - sum(stages.get(stage, 0.0) for stage in ("audit", "screening", "refit", "handing over"))
+    searched = spent - sum(
+        stages.get(stage, 0.0) for stage in ("audit", "screening", "confirmation", "refit", "handing over")
+    )
     return Status(
         study=str(folder.root),
         metric=str(attrs.get("metric", "accuracy")),

@@ -14,6 +14,7 @@ from automl.ranking.reasons import why_lines
 from automl.ranking.statistics import METRICS
 
 if TYPE_CHECKING:
+    from automl.ranking.confirmed import Confirmation
     from automl.ranking.facts import Facts
     from automl.ranking.leaderboard import Failure, Leaderboard, Row
 
@@ -22,7 +23,7 @@ __all__ = ["COLUMNS", "ROWS", "spreadsheet_safe", "text_cell", "to_csv", "to_mar
 COLUMNS = (
     *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
     *("epochs", "max_epochs", "train_seconds", "model_parameters", "trainable_parameters", "latency_ms"),
-    *("peak_memory_mb", "origin", "command", "message"),
+    *("peak_memory_mb", "origin", "confirmed_score", "confirmed_ci95_low", "confirmed_ci95_high", "command", "message"),
 )
 ROWS = 100
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -49,7 +50,9 @@ def to_csv(board: Leaderboard) -> str:
     for row in rows:
         low, high = getattr(row, "ci95", None) or (None, None)
         metrics = getattr(row, "metrics", {})
-        cells = [{"ci95_low": low, "ci95_high": high}.get(name, getattr(row, name, None)) for name in COLUMNS]
+        again = getattr(row, "confirmed_ci95", None) or (None, None)
+        ends = {"ci95_low": low, "ci95_high": high, "confirmed_ci95_low": again[0], "confirmed_ci95_high": again[1]}
+        cells = [ends.get(name, getattr(row, name, None)) for name in COLUMNS]
         cells += [row.params.get(name) for name in names] + [metrics.get(name) for name in METRICS]
         writer.writerow(map(spreadsheet_safe, cells))
     return text.getvalue()
@@ -61,6 +64,8 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
     if facts is not None and facts.limits:
         sentences.insert(0, f"Among trials with {facts.limits} ({facts.excluded} others are left out):")
     lines = [f"# Leaderboard of {text_cell(board.study)}", "", text_cell(" ".join(sentences)), ""]
+    if board.confirmation is not None:
+        lines += _confirmed(board, board.confirmation)
     if board.rows:
         head = f"rank | {words.metric_name(board.metric)} | 95 % interval | trial | backbone | params"
         lines += [f"| {head} | epochs | training | parameters | latency | |", f"|---:|---:|---|---:{'|---' * 7}|"]
@@ -94,6 +99,23 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
     if board.notes:
         lines += ["", "Notes:", "", *(f"- {text_cell(note)}" for note in board.notes)]
     return "\n".join(lines) + "\n"
+
+
+def _confirmed(board: Leaderboard, found: Confirmation) -> list[str]:
+    """The configurations that were trained again, the best mean first."""
+    lines = ["Trained again on new splits:", "", "| trial | mean | 95 % interval | runs | behind the best mean |"]
+    lines.append("|---:|---:|---|---|---|")
+    for each in found.trials:
+        cells = [
+            f"{each.trial} (chosen)" if each.trial == found.winner else str(each.trial),
+            words.number(board.metric, each.score),
+            words.bounds(board.metric, each.ci95),
+            ", ".join(words.number(board.metric, score) for score in each.scores),
+            words.difference(board.metric, each.behind_best),
+        ]
+        lines.append(_line(cells))
+    lines += [f"- trial {number} could not be: {text_cell(why)}" for number, why in found.failed.items()]
+    return [*lines, ""]
 
 
 def _why(board: Leaderboard, facts: Facts) -> list[str]:

@@ -29,7 +29,8 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
     terminal's)."""
     console = Console(file=io.StringIO(), width=width or max(100, shutil.get_terminal_size((150, 40)).columns))
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
-    shown = [index for index, (name, _) in enumerate(_COLUMNS) if console.width >= WIDE or name not in _ONLY_WIDE]
+    left_out = {*(() if console.width >= WIDE else _ONLY_WIDE), *(() if board.confirmation else ("again",))}
+    shown = [index for index, (name, _) in enumerate(_COLUMNS) if name not in left_out]
     for name, justify in (_COLUMNS[index] for index in shown):
         grid.add_column(name, justify=justify, no_wrap=name != "params")  # type: ignore[arg-type]
     for row in board.rows[:ROWS]:
@@ -49,8 +50,8 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
     if len(board.failures) > 5:
         console.print(f"{len(board.failures) - 5} more trials without a score")
     if facts is not None and facts.limits:
-        left_out = f"Among trials with {facts.limits}; {facts.excluded} others are left out."
-        console.print(left_out, markup=False, soft_wrap=True, highlight=False)
+        others = f"Among trials with {facts.limits}; {facts.excluded} others are left out."
+        console.print(others, markup=False, soft_wrap=True, highlight=False)
     for sentence in words.answer(board):
         console.print(sentence, markup=False, soft_wrap=True, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -75,7 +76,8 @@ def _print_why(console: Console, board: Leaderboard, facts: Facts) -> None:
 
 
 _COLUMNS = (
-    ("rank", "right"), ("trial", "right"), ("backbone", "left"), ("score", "right"), ("95 % interval", "left"),
+    ("rank", "right"), ("trial", "right"), ("backbone", "left"), ("again", "right"),
+    ("score", "right"), ("95 % interval", "left"),
     ("tied", "center"), ("epochs", "right"), ("time", "right"), ("latency", "right"), ("params", "left"),
 )  # fmt: skip
 
@@ -98,6 +100,7 @@ def _cells(board: Leaderboard, row: Row) -> list[str]:
         str(row.rank),
         str(row.trial),
         words.short(row.backbone),
+        words.number(board.metric, row.confirmed_score) if row.confirmed_score is not None else "",
         words.number(board.metric, row.score),
         words.bounds(board.metric, row.ci95),
         "=" if row.tied_with_best else "",

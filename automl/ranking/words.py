@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from automl.ranking.confirmed import Confirmation
     from automl.ranking.leaderboard import Leaderboard, Row
     from automl.ranking.statistics import BestCorrected
 
@@ -148,16 +149,19 @@ def answer(board: Leaderboard) -> list[str]:
         failed = f" {count(len(board.failures), 'trial')} ended without a score." if board.failures else ""
         return [f"No trial has a score yet.{failed}"]
     images = f" on {count(board.validation_images, 'validation image')}" if board.validation_images else ""
-    sentences = [
-        f"{short(best.backbone)} (trial {best.trial}) leads with {number(board.metric, best.score)} "
-        f"{metric_name(board.metric)}{images}"
+    scored = (
+        f"{number(board.metric, best.score)} {metric_name(board.metric)}{images}"
         + (f", 95 % interval {bounds(board.metric, best.ci95)}." if best.ci95 else "; no interval.")
-    ]
+    )  # fmt: skip
+    name = f"{short(best.backbone)} (trial {best.trial})"
+    sentences = [f"{name} leads with {scored}"]
+    if board.confirmation is not None:
+        sentences = [_confirmed(board.metric, name, board.confirmation), f"In the search it had {scored}"]
     if best.state == "PRUNED":
         sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
     elif best.ci95:
         sentences.append(_ties(board))
-    if board.best_corrected is not None:
+    if board.best_corrected is not None and board.confirmation is None:
         sentences.append(_luck(board.metric, board.best_corrected))
     test = test_score(board)
     if test is not None:
@@ -192,6 +196,16 @@ def test_interval(board: Leaderboard) -> tuple[float, float] | None:
 def difference(metric: str, value: float) -> str:
     """Return a difference of two scores: ``1.3 points``, which are hundredths, or nats of the log loss."""
     return f"{value:.4f} nats" if metric == "log_loss" else f"{100 * value:.1f} points"
+
+
+def _confirmed(metric: str, name: str, found: Confirmation) -> str:
+    chosen, often = found.chosen, "once" if found.runs == 1 else f"{found.runs} times"
+    limits = f" (95 % interval {bounds(metric, chosen.ci95)})" if chosen.ci95 else ""
+    on = "a new split" if found.runs == 1 else "new splits"
+    return (
+        f"{name} was chosen: trained again {often} on {on}, as {len(found.trials)} of the best were, it scored "
+        f"{number(metric, chosen.score)}{limits}{' on average' if found.runs > 1 else ''}; {found.why}."
+    )
 
 
 def _luck(metric: str, found: BestCorrected) -> str:

@@ -15,9 +15,11 @@ from automl.screening import Cost
 from automl.search.spec import trains_on_embeddings
 from automl.training import RECALIBRATION_IMAGES
 
-__all__ = ["Budget", "CostModel"]
+__all__ = ["CONFIRMED", "REFIT_MARGIN", "Budget", "CostModel", "together"]
 
 REFIT_MARGIN = 1.15
+CONFIRMATION_SHARE = 0.2  # of the time from the first trial on, at most
+CONFIRMED = 3  # configurations for which there should be time
 RAY_END_SECONDS = 2.0
 LEARNED_FROM = 8  # trials, the latest
 REPORT_SECONDS = 6.0  # package, leaderboard, report
@@ -111,6 +113,23 @@ class CostModel:
         start = self.costs[params["backbone"]].start_seconds + 1.0  # in a process of its own
         return start + epochs * self.epoch_seconds(params) * growth + embedding
 
+    def run_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
+        """Predicted seconds of a confirmation run: a trial in a process of its own."""
+        return self.costs[params["backbone"]].start_seconds + 1.0 + epochs * self.epoch_seconds(params)
+
+    def confirmation_seconds(
+        self, params: Mapping[str, Any], epochs: int, *, seconds: float, repeats: int, at_once: int
+    ) -> float:
+        """Seconds to keep, of a search of `seconds`, for training the best configurations again if they cost as much as
+        `params`: for three of them, `repeats` times; for as many as a fifth of the time pays for; or, where that is
+        not even three runs, none."""
+        one = self.run_seconds(params, epochs)
+        for runs in range(CONFIRMED * repeats, CONFIRMED - 1, -1):
+            needed = together(runs * one, one, at_once)
+            if needed <= CONFIRMATION_SHARE * seconds:
+                return needed
+        return 0.0
+
     def reserve(self, params: Mapping[str, Any], epochs: int, *, refit: bool) -> float:
         """Seconds to keep for what follows the search: the refit, if there is to be one, with a margin for the error of
         the prediction, and the end of the command."""
@@ -147,3 +166,9 @@ class CostModel:
     def is_head_only(params: Mapping[str, Any]) -> bool:
         """Whether a trial with `params` trains on embeddings."""
         return trains_on_embeddings(params)
+
+
+def together(total: float, longest: float, at_once: int) -> float:
+    """Return the seconds in which tasks of `total` seconds are done, `at_once` at a time and whatever their order, the
+    longest of which takes `longest` (R. L. Graham, SIAM Journal on Applied Mathematics 17(2), 1969)."""
+    return max(longest, (total - longest) / at_once + longest)

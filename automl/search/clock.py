@@ -1,17 +1,18 @@
 """What still fits into the budget: the driver's view of time.
 
-The time for the refit of the best so far is always kept free. Where the whole search is too short for a trial and its
-refit, the trial is tried all the same, in full, and hands over its own weights.
+The time for training the best configurations again, and for the refit of the best so far, is always kept free. Where
+the whole search is too short for a trial and its refit, the trial is tried all the same, in full, and hands over its
+own weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from automl.search.budget import Budget, CostModel
+from automl.search.budget import REFIT_MARGIN, Budget, CostModel, together
 from automl.search.show import in_words
 from automl.search.study import StudyRecord
 from automl.space import Space
@@ -20,18 +21,30 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Compares what trials need with what the refit leaves.
+    """Compares what trials need with what the confirmation and the refit leave.
 
     Args:
-        epochs: Of a whole trial, and of the refit.
+        epochs: Of a whole trial, a confirmation run, and the refit.
+        repeats: How often each of the best configurations is trained again, at most.
+        at_once: Trials that run at the same time.
         first_rung: Epochs after which a trial has something to be judged by.
     """
 
     def __init__(
-        self, record: StudyRecord, budget: Budget, costs: CostModel, space: Space, *, epochs: int, first_rung: int
+        self,
+        record: StudyRecord,
+        budget: Budget,
+        costs: CostModel,
+        space: Space,
+        *,
+        epochs: int,
+        first_rung: int,
+        repeats: int = 0,
+        at_once: int = 1,
     ) -> None:
         self._record, self._budget, self._costs, self._space = record, budget, costs, space
         self._epochs, self._first_rung = epochs, min(first_rung, epochs)
+        self._repeats, self._at_once = repeats, at_once
         self._at_start = budget.left()
 
     def search_left(self, params: Mapping[str, Any] | None = None) -> float:
@@ -40,8 +53,37 @@ class Clock:
         candidates = [self._space.params(best.params)] if best is not None else []
         if params is not None:
             candidates.append(self._space.params(params))
-        reserves = [self._costs.reserve(each, self._epochs, refit=self.refits(each)) for each in candidates]
-        return self._budget.left() - max(reserves, default=0.0)
+        return self._budget.left() - max(map(self._reserve, candidates), default=0.0)
+
+    def _reserve(self, params: Mapping[str, Any]) -> float:
+        refits = self.refits(params)
+        confirming = 0.0
+        if refits:
+            confirming = self._costs.confirmation_seconds(
+                params, self._epochs, seconds=self._at_start, repeats=self._repeats, at_once=self._at_once
+            )
+        return confirming + self._costs.reserve(params, self._epochs, refit=refits)
+
+    def confirmable(self, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], int]:
+        """Return those of `trials` that can be trained again before the refit has to begin, in their order, and how
+        often each."""
+        found: list[FrozenTrial] = []
+        for each in trials:
+            if self.refits(each.params) and self._left_for([*found, each], 1) >= 0:
+                found.append(each)
+        often = max((n for n in range(1, self._repeats + 1) if self._left_for(found, n) >= 0), default=0)
+        return found, often
+
+    def _left_for(self, trials: Sequence[FrozenTrial], runs: int) -> float:
+        """Seconds that are left when each of `trials` has been trained again so often."""
+        params = [self._space.params(each.params) for each in trials]
+        seconds = [self._costs.run_seconds(each, self._epochs) for each in params]
+        return self.before_refit(trials) - REFIT_MARGIN * together(runs * sum(seconds), max(seconds), self._at_once)
+
+    def before_refit(self, trials: Sequence[FrozenTrial]) -> float:
+        """Seconds until the refit of whichever of `trials` has to begin."""
+        params = [self._space.params(each.params) for each in trials]
+        return self._budget.left() - max(self._costs.reserve(each, self._epochs, refit=True) for each in params)
 
     def refits(self, params: Mapping[str, Any]) -> bool:
         """Whether a search this long has the time for a whole trial of `params` and its refit."""

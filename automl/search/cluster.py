@@ -181,7 +181,7 @@ def each_task(
     arguments: Sequence[tuple[Any, ...]],
     share: Resources,
     *,
-    done: Callable[[int], None],
+    done: Callable[[int, Any], None],
     enough: Callable[[], bool] = lambda: False,
 ) -> list[Any]:
     """Run ``function(*arguments[i])`` for every i as Ray tasks with `share` each; results in order.
@@ -189,8 +189,8 @@ def each_task(
     An exception of a task is returned in its place.
 
     Args:
-        done: Called with the index of each task that has ended.
-        enough: Once this is true and a task has succeeded, the rest is cancelled and None in their places.
+        done: Called with the index and the result of each task that has ended.
+        enough: Once this is true, the rest is cancelled and None in their places.
     """
     remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_in_process)
     pending = {remote.remote(function, share.cpus, each): index for index, each in enumerate(arguments)}
@@ -203,8 +203,8 @@ def each_task(
                 results[index] = ray.get(reference)
             except ray.exceptions.RayError as error:
                 results[index] = error
-            done(index)
-        if enough() and any(each is not None and not isinstance(each, Exception) for each in results):
+            done(index, results[index])
+        if enough():
             for reference in pending:
                 ray.cancel(reference, force=True)
             break

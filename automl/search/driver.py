@@ -54,6 +54,7 @@ class Driver:
         taken: What is tried of earlier studies, and weighs the sampler's proposals.
         latency: Milliseconds of one image by backbone and resolution, as the screening measured.
         memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
+        at_once: Trials that run at the same time.
         interrupted: Asked before every decision; once True nothing new starts.
         spent_before: Seconds that earlier runs of this study took.
     """
@@ -75,6 +76,7 @@ class Driver:
         interrupted: Callable[[], bool],
         spent_before: float = 0.0,
         memory_share: float = 1.0,
+        at_once: int = 1,
     ) -> None:
         self.record = record
         self.spent_before = spent_before
@@ -84,7 +86,14 @@ class Driver:
         self._interrupted, self._memory_share = interrupted, memory_share
         self._stopping = EarlyStopping(record, folder, config)
         self.clock = Clock(
-            record, budget, costs, space, epochs=config.training.epochs, first_rung=config.search.grace_epochs
+            record,
+            budget,
+            costs,
+            space,
+            epochs=config.training.epochs,
+            first_rung=config.search.grace_epochs,
+            repeats=config.search.repeats,
+            at_once=at_once,
         )
         self._running: dict[int, _Running] = {}
         self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults, taken)
@@ -176,12 +185,12 @@ class Driver:
         if resumes is not None:
             hand_over(self.record, self._folder, int(resumes), trial, metric=self._config.search.metric)
         logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], in_words(params))
-        return Assignment(trial.number, spec, max(1.0, self.clock.search_left(params)), self._hang_after(params))
+        return Assignment(trial.number, spec, max(1.0, self.clock.search_left(params)), self.hang_after(params))
 
     def _seconds(self, params: Mapping[str, Any]) -> float:
         return self.clock.seconds(params, self._config.training.epochs)
 
-    def _hang_after(self, params: Mapping[str, Any]) -> float:
+    def hang_after(self, params: Mapping[str, Any]) -> float:
         """Seconds of silence after which a trial is taken to hang."""
         limit = self._config.search.hang_after
         if limit != "auto":

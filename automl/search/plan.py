@@ -158,17 +158,19 @@ def make_plan(
     choices: list[dict[str, Any]],
     keep: Sequence[str] = (),
     unfinished: bool = False,
+    at_once: int = 1,
 ) -> Plan:
     """Shortlist the screened backbones and divide what is left of the budget.
 
     Args:
         keep: Backbones that the study has trials of; they stay, in this order, before all others.
+        at_once: Trials that run at the same time.
     """
     costs = cost_model(screened, dataset)
     epochs = config.training.epochs
     kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
     seconds: dict[str, dict[str, float]] = {}
-    epoch_seconds, reserves, refits = {}, {}, {}
+    epoch_seconds, reserves, refits, again = {}, {}, {}, {}
     for each in screened:
         sound = space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))
         sound |= {"backbone": each.backbone, "mixup": 0.0, "cutmix": 0.0}
@@ -179,6 +181,13 @@ def make_plan(
         epoch_seconds[each.backbone] = costs.epoch_seconds(trials["everything"])
         refits[each.backbone] = costs.refit_fits(trials["everything"], epochs, seconds_left)
         reserves[each.backbone] = costs.reserve(trials["everything"], epochs, refit=refits[each.backbone])
+        again[each.backbone] = (
+            costs.confirmation_seconds(
+                trials["everything"], epochs, seconds=seconds_left, repeats=config.search.repeats, at_once=at_once
+            )
+            if refits[each.backbone]
+            else 0.0
+        )
     pinned = {choice.name for choice in config.backbones if choice.pinned}
     decided = shortlist(
         [
@@ -205,7 +214,9 @@ def make_plan(
     tried = [space.params({**each}) for each in default_trials(kept, space)]
     least = min(costs.trial_seconds(each, epochs) + costs.reserve(each, epochs, refit=False) for each in tried)
     reserve = min(reserves[each] for each in kept)
-    choices = [*choices, _handed_over([each for each in kept if refits[each]], kept)]
+    confirming = min((again[each] for each in kept if again[each]), default=0.0)
+    choices = [*choices, _trained_again(confirming, config.search.repeats)]
+    choices.append(_handed_over([each for each in kept if refits[each]], kept))
     cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
     warnings = []
     if seconds_left < cheapest_past_head + reserve:
@@ -220,7 +231,8 @@ def make_plan(
         budget={
             "total_seconds": seconds_left + seconds_spent,
             "screening_seconds": seconds_spent,
-            "search_seconds": max(0.0, seconds_left - reserve),
+            "search_seconds": max(0.0, seconds_left - confirming - reserve),
+            "confirmation_seconds": confirming,
             "refit_seconds": reserve,
             "least_seconds": seconds_spent + least,
             "trials_per_hour": 3600 / typical,
@@ -231,6 +243,20 @@ def make_plan(
         epoch_seconds=epoch_seconds,
         unfinished=unfinished,
     )
+
+
+def _trained_again(seconds: float, repeats: int) -> dict[str, Any]:
+    """Say whether the best configurations are trained again before one is chosen."""
+    if seconds:
+        value, reason = (
+            "the best configurations",
+            f"on new splits, up to {repeats} times each, as long as there is time",
+        )
+    elif repeats:
+        value, reason = "only what is cheap", "three whole trials more would take over a fifth of the time"
+    else:
+        value, reason = "none", "repeats: 0 in the config"
+    return {"name": "train again", "value": value, "reason": reason}
 
 
 def _handed_over(refitted: list[str], kept: list[str]) -> dict[str, Any]:

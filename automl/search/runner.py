@@ -6,11 +6,10 @@ Ray executes and is never asked to remember: its own checkpoints are written to 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from automl.errors import OutputError
-from automl.paths import StudyFolder, make_folder
+from automl.paths import StudyFolder
 from automl.search.assignment import Assignment
 from automl.search.cluster import Resources, each_task
 from automl.search.driver import Driver
 from automl.search.spec import TrialSpec
 from automl.search.study import Reason
 from automl.search.trial import load_dataset, prepare_process, run_trial
+from automl.search.watch import watched
 from automl.training import Outcome
 
 __all__ = ["run_one", "run_search"]
@@ -86,7 +86,7 @@ def run_one(driver: Driver, folder: StudyFolder, share: Resources) -> None:
     if assignment is None:
         return
     work = (_task_of(assignment), str(folder.root.resolve()))
-    (found,) = each_task(_trial_alone, [work], share, done=lambda index: None)
+    (found,) = each_task(_trial_alone, [work], share, done=lambda index, result: None)
     if isinstance(found, Exception):
         driver.finish(assignment.number, error=str(found).strip().splitlines()[-1])
         return
@@ -125,7 +125,7 @@ def _train(
 ) -> Outcome:
     folder = StudyFolder(Path(root))
     trial = folder.trial(task["number"])
-    with _watched(trial.log, task["hang_after"], report) as watched:
+    with watched(trial.log, task["hang_after"], report) as tell:
         dataset = load_dataset(folder)
         return run(
             TrialSpec.from_dict(task["spec"]),
@@ -134,31 +134,8 @@ def _train(
             train_rows=dataset.rows("train"),
             validation_rows=dataset.rows("validation"),
             time_limit=task["time_limit"],
-            report=watched,
+            report=tell,
         )
-
-
-@contextlib.contextmanager
-def _watched(
-    log: Path, seconds: float, tell: Callable[[dict[str, Any]], None]
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield `tell`, watched: when it is not called for `seconds`, end this process, its stacks written to `log`."""
-    make_folder(log.parent)
-    with open(log, "w") as file:
-
-        def report(facts: dict[str, Any]) -> None:
-            faulthandler.cancel_dump_traceback_later()  # the driver may take its time
-            tell(facts)
-            faulthandler.dump_traceback_later(seconds, exit=True, file=file)
-
-        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
-        try:
-            yield report
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            with contextlib.suppress(OSError):  # somebody deleted the folder
-                if not log.stat().st_size:
-                    log.unlink()
 
 
 def _reason_of(error: BaseException) -> Reason:

@@ -31,11 +31,13 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
             f"{seconds['mostly frozen']:>7.0f}  {seconds['everything']:>7.0f}"
             + ("" if choice.included else f"   left out: {choice.reason}")
         )
-    budget = plan.budget
+    budget, again = plan.budget, plan.budget.get("confirmation_seconds")
     lines += [
         "",
         f"Budget: {_minutes(budget['total_seconds'])} = {_minutes(budget['screening_seconds'])} until here, "
-        f"{_minutes(budget['search_seconds'])} search, {_minutes(budget['refit_seconds'])} kept for the refit; "
+        f"{_minutes(budget['search_seconds'])} search, "
+        + (f"{_minutes(again)} to train the best again, " if again else "")
+        + f"{_minutes(budget['refit_seconds'])} kept for the refit; "
         f"about {budget['trials_per_hour']:.0f} full trials an hour",
     ]
     lines += [f"Chosen: {each['name']} {each['value']} ({each['reason']})" for each in plan.choices]

@@ -17,6 +17,7 @@ from automl.ranking.statistics.metrics import (
     without_auroc,
 )
 from automl.ranking.statistics.predictions import Predictions
+from automl.ranking.statistics.repeats import Repeats, compare_repeats
 from automl.ranking.statistics.selection import BestCorrected, correct_best
 from automl.ranking.statistics.wilson import wilson
 
@@ -28,6 +29,8 @@ __all__ = [
     "Interval",
     "Limits",
     "Predictions",
+    "Repeats",
+    "compare_repeats",
     "compare_with_best",
     "confusion",
     "contributions",

@@ -1,0 +1,104 @@
+"""Between the search and the refit: the best configurations are trained again on new splits, and one is chosen.
+
+What came of each run is kept in the study as soon as it is known, so whatever is interrupted goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from automl.handing_over import add_stage
+from automl.job import Job
+from automl.ranking import leaderboard
+from automl.ranking.confirmed import choose
+from automl.ranking.ranks import confirmation_of
+from automl.search.cluster import each_task
+from automl.search.confirm import ConfirmationRun, confirm_on_worker
+from automl.search.driver import Driver
+from automl.search.spec import TrialSpec
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+__all__ = ["confirm"]
+
+logger = logging.getLogger(__name__)
+
+MOST = 10  # configurations
+LEAST = 3  # where the time allows, whether or not so many are tied
+
+
+def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
+    """Train the best configurations again, as many and as often as there is time for before the refit, and keep in the
+    study which is chosen. Where there is no time for two, the best of the search stays chosen."""
+    repeats = job.config.search.repeats
+    if not repeats or job.interrupt():
+        return
+    started = job.budget.spent()
+    trials, often = driver.clock.confirmable(_best(job, study))
+    if len(trials) < 2 or not often:
+        logger.info("not trained again: there is no time for two of the best configurations before the refit")
+        return
+    kept = _kept(study, trials, often)
+    study.set_user_attr("confirmation", kept)
+    known = {(each["trial"], each["run"]) for each in kept["done"]}
+    runs = [
+        _run(job, driver, each, run)
+        for run in range(1, often + 1)
+        for each in trials
+        if (each.number, run) not in known
+    ]
+    logger.info("training again, %d times each on new splits: trials %s", often, ", ".join(map(str, kept["trials"])))
+
+    def done(index: int, result: Any) -> None:
+        wanted = runs[index]
+        if isinstance(result, Exception):
+            why = str(result).strip().splitlines()[-1][:500]
+            kept["failed"][str(wanted.trial)] = why
+            logger.warning("trial %d could not be trained again: %s", wanted.trial, why)
+        else:
+            kept["done"].append(result)
+            logger.info("trial %d trained again, %d of %d: %s %.4f after %.0f s", wanted.trial, wanted.run, often,
+                        wanted.spec.metric, result["score"], result["seconds"])  # fmt: skip
+        study.set_user_attr("confirmation", kept)
+        study.set_user_attr("spent_seconds", driver.spent_before + job.budget.spent())
+
+    work = [(str(job.folder.root.resolve()), each) for each in runs]
+    try:
+        each_task(confirm_on_worker, work, job.share, done=done, enough=lambda: driver.clock.before_refit(trials) < 0)
+        found = choose(job.folder, study)
+        if found is not None:
+            study.set_user_attr("confirmation", {**kept, "winner": found.winner, "why": found.why})
+            logger.info("chosen: trial %d with %s %.4f on average: %s", found.winner, job.config.search.metric,
+                        found.chosen.score, found.why)  # fmt: skip
+    finally:
+        add_stage(study, "confirmation", job.budget.spent() - started)
+
+
+def _best(job: Job, study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that are worth it, by rank: those tied with the best, and at least the first three."""
+    board = leaderboard.build(job.folder, study=study, confirmation=False)
+    whole = [row for row in board.rows if row.reason == "complete"]
+    tied = [row.trial for row in whole if row.tied_with_best]
+    wanted = [row.trial for i, row in enumerate(whole) if row.trial in tied or i < LEAST][:MOST]
+    trials = study.get_trials(deepcopy=False)
+    return [trials[number] for number in wanted]
+
+
+def _kept(study: optuna.Study, trials: list[FrozenTrial], often: int) -> dict[str, Any]:
+    """Return what is kept of the confirmation of `trials`, with what an earlier one has done of it."""
+    numbers = [each.number for each in trials]
+    earlier = confirmation_of(study).get("done", [])
+    done = [each for each in earlier if each["trial"] in numbers]
+    return {"trials": numbers, "runs": often, "done": done, "failed": {}}
+
+
+def _run(job: Job, driver: Driver, trial: FrozenTrial, run: int) -> ConfirmationRun:
+    return ConfirmationRun.of(
+        trial.number,
+        run,
+        TrialSpec.from_dict(trial.user_attrs["spec"]),
+        seed=job.config.search.seed,
+        hang_after=driver.hang_after(trial.params),
+    )
