@@ -6,6 +6,7 @@ What came of each run is kept in the study as soon as it is known, so whatever i
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from automl.handing_over import add_stage
@@ -95,10 +96,6 @@ def _kept(study: optuna.Study, trials: list[FrozenTrial], often: int) -> dict[st
 
 
 def _run(job: Job, driver: Driver, trial: FrozenTrial, run: int) -> ConfirmationRun:
-    return ConfirmationRun.of(
-        trial.number,
-        run,
-        TrialSpec.from_dict(trial.user_attrs["spec"]),
-        seed=job.config.search.seed,
-        hang_after=driver.hang_after(trial.params),
-    )
+    spec = TrialSpec.from_dict(trial.user_attrs["spec"])
+    silent = driver.hang_after(asdict(spec))
+    return ConfirmationRun.of(trial.number, run, spec, seed=job.config.search.seed, hang_after=silent)

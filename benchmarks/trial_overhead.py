@@ -45,7 +45,7 @@ params:
   learning_rate: {low: 1.0e-4, high: 1.0e-1, log: true}
   freeze_depth: [0.0, 0.5]
 training: {epochs: 3}
-search: {scheduler: none, budget: 3h}
+search: {scheduler: none, budget: 3h, repeats: 0}
 """
 
 

@@ -43,7 +43,7 @@ params:
   augmentation: [none, light]
   batch_size: 16
 training: {epochs: 4, warmup_epochs: 0.5}
-search: {budget: 10m, grace_epochs: 1, reduction: 2, concurrency: 1, cpus_per_trial: 1}
+search: {budget: 10m, grace_epochs: 1, reduction: 2, concurrency: 1, cpus_per_trial: 1, repeats: 0}
 """
 
 # one backbone, everything trainable: every trial is compared with every other

@@ -48,7 +48,7 @@ params:
   augmentation: [none, light]
   batch_size: 16
 training: {epochs: 2, warmup_epochs: 0.5}
-search: {budget: 20m, grace_epochs: 1, reduction: 2, concurrency: 1, cpus_per_trial: 1, seed: 5}
+search: {budget: 20m, grace_epochs: 1, reduction: 2, concurrency: 1, cpus_per_trial: 1, seed: 5, repeats: 0}
 data: {validation_fraction: 0.2, test_fraction: 0.2}
 """
 

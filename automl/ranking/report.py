@@ -193,10 +193,12 @@ def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
     if not board.rows:
         return {"hero": {"low": 0.0, "high": 1.0}, "board": {"low": 0.0, "high": 1.0}}
     limits = [row.ci95 or (row.score, row.score) for row in board.rows]
-    test, value, corrected = words.test_interval(board), words.test_score(board), board.best_corrected
+    test, value = words.test_interval(board), words.test_score(board)
     both = [*limits[0], *(test or ()), *(() if value is None else (value,))]
-    if corrected is not None:
-        both += [corrected.value, *corrected.ci95]
+    if board.confirmation is not None:
+        both += [board.confirmation.chosen.score, *(board.confirmation.chosen.ci95 or ())]
+    elif board.best_corrected is not None:
+        both += [board.best_corrected.value, *board.best_corrected.ci95]
     width = 6 * max(limits[0][1] - limits[0][0], 0.01)
     low = max(min(each for each, _ in limits), limits[0][0] - width)
     high = min(max(each for _, each in limits), limits[0][1] + width)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automl.data.split import assign_splits
+from automl.data.split import assign_splits, redraw
 from automl.errors import DataError, UsageError
 
 
@@ -170,3 +170,33 @@ def test_one_class_and_no_train_are_errors() -> None:
 def test_fractions_that_leave_nothing_are_refused(validation: float, test: float) -> None:
     with pytest.raises(UsageError, match="do not fit"):
         assign(frame({"a": 10, "b": 10}), validation=validation, test=test)
+
+
+def with_validation(rows: pd.DataFrame, every: int) -> pd.DataFrame:
+    validation = pd.Series(range(len(rows))) % every == 0
+    return rows.assign(split=validation.map({True: "validation", False: "train"}))
+
+
+def test_a_split_drawn_again_has_the_same_size_and_other_images() -> None:
+    rows = with_validation(frame({"a": 100, "b": 40}), 5)
+    drawn = [redraw(rows, seed=seed) for seed in (1, 2, 1)]
+    assert [int(each.sum()) for each in drawn] == [28, 28, 28]
+    assert rows["label"][drawn[0]].value_counts().to_dict() == {"a": 20, "b": 8}
+    assert (drawn[0] == drawn[2]).all()
+    assert (drawn[0] & drawn[1]).sum() < 20
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_a_split_drawn_again_keeps_groups_and_copies_together(seed: int) -> None:
+    rows = frame({"a": 60, "b": 60}, group=[f"g{number // 6}" for number in range(120)])
+    rows.loc[[3, 40], "pixels"] = "same"
+    drawn = redraw(with_validation(rows, 5), seed=seed)
+    assert (pd.Series(drawn).groupby(rows["group"]).nunique() == 1).all()
+    assert drawn[3] == drawn[40]
+
+
+def test_a_split_that_cannot_be_drawn_again_says_why() -> None:
+    rows = with_validation(frame({"a": 10, "b": 10}, group=["one"] * 10 + [f"g{n}" for n in range(10)]), 5)
+    with pytest.raises(DataError, match=r'"a" has 1'):
+        redraw(rows, seed=0)

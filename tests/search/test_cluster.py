@@ -135,12 +135,18 @@ def number_or_wait(number: int) -> int:
 
 
 def test_tasks_that_are_not_waited_for_are_cancelled(one_cluster: Resources) -> None:
-    """Once enough is known; but not before there is anything."""
-    done: list[int] = []
-    found = each_task(number_or_wait, [(1,), (2,), (3,)], one_cluster, done=done.append, enough=lambda: True)
+    done: list[tuple[int, int]] = []
+    found = each_task(
+        number_or_wait,
+        [(1,), (2,), (3,)],
+        one_cluster,
+        done=lambda *ended: done.append(ended),
+        enough=lambda: bool(done),
+    )
     assert found == [1, None, None]
-    assert done == [0]
-    assert each_task(number_or_wait, [(0,)], one_cluster, done=done.append) == [0]  # nothing is left in the way
+    assert done == [(0, 1)]
+    nothing_more = each_task(number_or_wait, [(0,)], one_cluster, done=lambda *ended: done.append(ended))
+    assert nothing_more == [0]  # nothing is left in the way
 
 
 def test_a_closed_terminal_interrupts_and_nohup_does_not() -> None:

@@ -39,7 +39,7 @@ SPACE = """
 backbones: [{name: timm/test_resnet.r160_in1k, weights: none}]
 params: {freeze_depth: [0.0, 0.5], resolution: [32], augmentation: none, batch_size: 16}
 training: {epochs: 2, warmup_epochs: 0.5}
-search: {budget: 10m, grace_epochs: 1, concurrency: 1, cpus_per_trial: 1, trials: 2}
+search: {budget: 10m, grace_epochs: 1, concurrency: 1, cpus_per_trial: 1, trials: 2, repeats: 0}
 data: {validation_fraction: 0.2, test_fraction: 0.2}
 """
 

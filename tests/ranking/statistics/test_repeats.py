@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from automl.ranking.statistics import compare_repeats
+
+
+def right(rng: np.random.Generator, accuracies: list[float], images: int) -> np.ndarray:
+    return (rng.random((len(accuracies), images)) < np.array(accuracies)[:, None]).astype(np.uint8)
+
+
+def test_one_run_of_two_is_the_paired_difference_of_its_images() -> None:
+    values = right(np.random.default_rng(0), [0.9, 0.8], 200)
+    found = compare_repeats([values], [np.arange(200)], larger=True, share=0.2)
+    apart = values[0].astype(float) - values[1]
+    np.testing.assert_allclose(found.gaps, [0, apart.mean()])
+    np.testing.assert_allclose(found.errors, [0, apart.std(ddof=1) / np.sqrt(200)])
+    assert found.high[1] - found.gaps[1] == pytest.approx(1.959964 * found.errors[1], rel=1e-6)
+
+
+def test_runs_that_disagree_more_than_their_images_explain_set_the_error() -> None:
+    """Nadeau and Bengio's corrected t-test, by hand: differences of 0.10, 0.30 and 0.20 in three runs."""
+    n = 100_000
+    values = []
+    for gap in (0.10, 0.30, 0.20):
+        run = np.zeros((2, n), dtype=np.uint8)
+        run[0, : round(0.9 * n)] = 1
+        run[1, : round((0.9 - gap) * n)] = 1
+        values.append(run)
+    found = compare_repeats(values, [np.arange(n) + n * run for run in range(3)], larger=True, share=0.25)
+    error = np.sqrt((1 / 3 + 0.25) * np.var([0.1, 0.3, 0.2], ddof=1))
+    assert found.gaps[1] == pytest.approx(0.2)
+    assert found.errors[1] == pytest.approx(error)
+    half = stats.t(df=2).ppf(0.975) * error
+    assert (found.low[1], found.high[1]) == pytest.approx((0.2 - half, 0.2 + half))
+
+
+def test_an_image_of_several_runs_counts_once() -> None:
+    values = right(np.random.default_rng(1), [0.9, 0.8, 0.85], 300)
+    images = np.arange(300)
+    once = compare_repeats([values], [images], larger=True, share=0.2)
+    twice = compare_repeats([values, values], [images, images], larger=True, share=0.2)
+    np.testing.assert_allclose(twice.gaps, once.gaps)
+    np.testing.assert_allclose(twice.errors, once.errors)
+
+
+def test_smaller_is_better_where_it_is() -> None:
+    losses = np.random.default_rng(2).gamma(2.0, 0.2, (2, 400)) + np.array([[0.0], [0.3]])
+    found = compare_repeats([losses], [np.arange(400)], larger=False, share=0.2)
+    assert found.gaps[0] == 0
+    assert found.low[1] > 0.2
+
+
+def test_equal_configurations_are_told_apart_in_no_more_than_one_of_twenty_comparisons() -> None:
+    """Three equal ones, three runs of 90 images out of 510, each run with luck of its own seed, 2,000 times."""
+    rng, apart = np.random.default_rng(3), 0
+    for _ in range(2_000):
+        hard = rng.normal(size=600)  # images are hard for all
+        values, images = [], []
+        for _ in range(3):
+            chosen = rng.choice(600, size=90, replace=False)
+            seeds = 0.85 + rng.normal(scale=0.15, size=3)
+            own = rng.normal(size=(3, 90))
+            values.append((0.7 * hard[chosen] + 0.7 * own < seeds[:, None]).astype(np.uint8))
+            images.append(chosen)
+        found = compare_repeats(values, images, larger=True, share=90 / 510)
+        apart += bool((found.low > 0).any())
+    assert apart / 2_000 < 0.05

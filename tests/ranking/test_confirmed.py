@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from automl.paths import StudyFolder, make_folder
+from automl.ranking import leaderboard, tables, terminal, words
+from automl.ranking.confirmed import Confirmation, choose
+from automl.ranking.ranks import best_trial
+from automl.search.snapshot import view
+
+RUNS = 3
+
+
+def predictions(path: Path, right: np.ndarray, rows: np.ndarray) -> None:
+    targets = rows % 3
+    logits = np.zeros((len(rows), 3), dtype=np.float32)
+    logits[np.arange(len(rows)), np.where(right, targets, (targets + 1) % 3)] = 4.0
+    make_folder(path.parent)
+    buffer = io.BytesIO()
+    np.savez(buffer, logits=logits, targets=targets, rows=rows)
+    path.write_bytes(buffer.getvalue())
+
+
+def study_of(
+    folder: StudyFolder,
+    search: list[float],
+    again: list[float],
+    latencies: list[float],
+    *,
+    images: int = 200,
+    alike: bool = True,
+) -> optuna.Study:
+    """A study of finished trials that scored `search`, of which the first were trained again with accuracies `again`.
+
+    `alike`: the better ones are right where the worse ones are, and elsewhere, too.
+    """
+    rng = np.random.default_rng(0)
+    make_folder(folder.root)
+    study = optuna.create_study(direction="maximize")
+    study.set_user_attr("metric", "accuracy")
+    attrs: dict[str, Any] = {"reason": "complete", "max_epochs": 4, "epochs": 4, "model_parameters": 1000}
+    for number, (value, latency) in enumerate(zip(search, latencies, strict=True)):
+        study.add_trial(
+            create_trial(value=value, user_attrs={**attrs, "latency_ms": latency, "spec": {"backbone": "timm/a"}})
+        )
+        right = np.arange(images) < round(value * images)
+        predictions(folder.trial(number).validation_logits, rng.permutation(right), np.arange(images))
+    done = []
+    for run in range(1, RUNS + 1):
+        rows, order = np.sort(rng.choice(1000, images, replace=False)), rng.permutation(images)
+        for number, accuracy in enumerate(again):
+            right = (order if alike else rng.permutation(images)) < round(accuracy * images)
+            predictions(folder.confirmation(number, run).validation_logits, right, rows)
+            done.append({"trial": number, "run": run, "score": float(right.mean()), "seconds": 1.0,
+                         "train_images": 800, "validation_images": images})  # fmt: skip
+    kept: dict[str, Any] = {"trials": list(range(len(again))), "runs": RUNS, "done": done, "failed": {}}
+    study.set_user_attr("confirmation", kept)
+    return study
+
+
+def decided(study: optuna.Study, found: Confirmation) -> None:
+    kept = study.user_attrs["confirmation"]
+    study.set_user_attr("confirmation", {**kept, "winner": found.winner, "why": found.why})
+
+
+def test_the_best_mean_wins_although_it_was_not_first(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96, 0.94], [0.90, 0.95, 0.85], [5.0, 9.0, 1.0])
+    found = choose(folder, study)
+    assert found is not None
+    assert [each.trial for each in found.trials] == [1, 0, 2]
+    assert (found.winner, found.chosen.score, found.runs) == (1, pytest.approx(0.95), RUNS)
+    assert found.trials[1].behind_best == pytest.approx(0.05)
+    assert not found.trials[2].tied
+    low, high = found.chosen.ci95 or (1.0, 0.0)
+    assert low < 0.95 < high
+
+
+def test_the_cheapest_within_a_standard_error_wins_and_says_so(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.96, 0.96], [0.95, 0.945, 0.80], [20.0, 5.0, 1.0], alike=False)
+    found = choose(folder, study)
+    assert found is not None
+    assert found.winner == 1
+    assert "20.0 ms an image instead of 5.0 ms" in found.why
+    assert "trial 0, which is 0.5 points better" in found.why
+
+
+def test_before_it_is_decided_the_search_ranks(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96], [0.90, 0.95], [5.0, 5.0])
+    first = best_trial(study)
+    assert first is not None
+    assert first.number == 0
+    assert leaderboard.build(folder, study=study).confirmation is None
+
+
+def test_the_leaderboard_has_the_winner_first_then_the_confirmed(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.98, 0.97, 0.5], [0.95, 0.90, 0.85], [5.0, 5.0, 5.0, 5.0])
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    board = leaderboard.build(folder, study=study)
+    assert [(row.rank, row.trial) for row in board.rows] == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    assert board.rows[0].behind_best_ci95 is None
+    assert board.rows[0].confirmed_score == pytest.approx(0.95)
+    assert board.rows[3].confirmed_score is None
+    assert (best_trial(study) or study.trials[3]).number == 0
+    assert "was chosen: trained again 3 times on new splits, as 3 of the best were" in words.answer(board)[0]
+    assert words.answer(board)[1].startswith("In the search it had 96.0 % accuracy")
+    assert "0 (chosen) | 95.0 %" in tables.to_markdown(board)
+    assert "95.0 %" in terminal.table(board).splitlines()[2]
+    unconfirmed = leaderboard.build(folder, study=study, confirmation=False)
+    assert [row.trial for row in unconfirmed.rows] == [1, 2, 0, 3]
+    by_another = leaderboard.build(folder, study=study, metric="macro_f1")
+    assert by_another.confirmation is None
+
+
+def test_a_better_trial_since_then_makes_it_void(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.98], [0.95, 0.90], [5.0, 5.0])
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    study.add_trial(create_trial(value=0.99, user_attrs={"reason": "complete", "epochs": 4}))
+    first = best_trial(study)
+    assert first is not None
+    assert first.number == 2
+    assert leaderboard.build(folder, study=study).confirmation is None
+
+
+def test_filters_that_leave_out_the_winner_leave_out_the_confirmation(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.98], [0.95, 0.90], [5.0, 5.0])
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    board = leaderboard.build(folder, study=view(study, study.trials[1:]))
+    assert board.confirmation is None
+    assert [row.trial for row in board.rows] == [1]
+
+
+def test_without_predictions_the_best_mean_wins_without_an_interval(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.98], [0.95, 0.945], [20.0, 5.0])
+    folder.confirmation(0, 2).validation_logits.write_bytes(b"torn")
+    found = choose(folder, study)
+    assert found is not None
+    assert found.winner == 0
+    assert found.chosen.ci95 is None
+
+
+def test_only_runs_that_all_have_count_and_who_failed_is_out(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.98, 0.97], [0.95, 0.90, 0.99], [5.0, 5.0, 5.0])
+    kept = study.user_attrs["confirmation"]
+    done = [each for each in kept["done"] if (each["trial"], each["run"]) not in ((0, 3), (2, 2))]
+    study.set_user_attr("confirmation", {**kept, "done": done, "failed": {"2": "diverged after 1 epochs"}})
+    found = choose(folder, study)
+    assert found is not None
+    assert (found.runs, [each.trial for each in found.trials]) == (2, [0, 1])
+    assert found.failed == {"2": "diverged after 1 epochs"}
+    none_complete = {**kept, "done": [each for each in done if each["trial"] == 0]}
+    study.set_user_attr("confirmation", none_complete)
+    assert choose(folder, study) is None
+
+
+def test_a_study_without_one(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    assert choose(StudyFolder(tmp_path), study) is None
+    assert best_trial(study) is None
+    study.add_trial(create_trial(state=TrialState.FAIL))
+    assert leaderboard.build(StudyFolder(tmp_path), study=study).rows == ()

@@ -1,0 +1,181 @@
+"""Training the best again between the search and the refit, on sixty small images and two tiny backbones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from automl import confirming, pipeline, resuming
+from automl.data import Dataset
+from automl.paths import StudyFolder
+from automl.ranking.leaderboard import best_trial
+from automl.search.cluster import Resources
+from automl.search.storage import load_study
+from tests.small import coloured, random_weights
+from tests.test_pipeline import SPACE, Ran, automl
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("place")
+    coloured(root / "images")
+    (root / "space.yaml").write_text(SPACE % random_weights(root / "resnet.safetensors"))
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_one_cluster(one_cluster: Resources) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pipeline, resuming):
+            patch.setattr(module, "cluster", lambda address: contextlib.nullcontext())
+        yield
+
+
+def search(place: Path, name: str, *options: object, data: str = "images") -> Ran:
+    return automl("search", place / data, "--space", place / "space.yaml", "--out", place / "runs" / name,
+                  "--reports", place / "reports", "--trials", 7, *options)  # fmt: skip
+
+
+def kept_of(folder: Path) -> dict[str, Any]:
+    kept: dict[str, Any] = load_study(StudyFolder(folder)).user_attrs["confirmation"]
+    return kept
+
+
+@pytest.fixture(scope="module")
+def searched(place: Path) -> Ran:
+    return search(place, "confirmed", "--repeats", 2)
+
+
+def test_the_winner_is_chosen_on_new_splits_and_refitted(searched: Ran, place: Path) -> None:
+    assert searched.code == 0, searched.err
+    folder = StudyFolder(place / "runs" / "confirmed")
+    kept = kept_of(folder.root)
+    assert len(kept["trials"]) >= 2
+    runs = [(each["trial"], each["run"]) for each in kept["done"]]
+    assert sorted(runs) == sorted((trial, run) for trial in kept["trials"] for run in (1, 2))
+    assert kept["winner"] in kept["trials"]
+    assert json.loads((folder.model / "metrics.json").read_text())["trial"] == kept["winner"]
+    board = json.loads(automl("leaderboard", folder.root, "--format", "json").out)
+    assert board["rows"][0]["trial"] == board["confirmation"]["winner"] == kept["winner"]
+    reported = json.loads((place / "reports" / "confirmed" / "leaderboard.json").read_text())
+    assert reported["confirmation"] == board["confirmation"]
+    assert "to train the best again" in searched.err
+    assert f"chosen: trial {kept['winner']}" in searched.err
+    stages = load_study(folder).user_attrs["stage_seconds"]
+    assert list(stages) == ["audit", "screening", "search", "confirmation", "refit"]
+
+
+def test_every_run_has_its_own_split_and_every_trial_its_own_seed(searched: Ran, place: Path) -> None:
+    folder = StudyFolder(place / "runs" / "confirmed")
+    trials, dataset = kept_of(folder.root)["trials"][:2], Dataset.load(folder.manifest, folder.audit)
+    seen, seeds = {}, set()
+    for run in (1, 2):
+        for trial in trials:
+            spec = json.loads(folder.confirmation(trial, run).spec.read_text())
+            train, validation = dataset.redrawn(_split_seed(run))
+            with open(folder.confirmation(trial, run).validation_logits, "rb") as file:
+                rows = np.load(file)["rows"]
+            assert rows.tolist() == validation.tolist()
+            assert not set(train) & set(validation)
+            seeds.add(spec["seed"])
+            seen[run] = set(rows.tolist())
+    assert len(seeds) == 4
+    assert seen[1] != seen[2]
+    assert not {*seen[1], *seen[2]} & set(dataset.rows("test").tolist())
+    assert {*seen[1]} != set(dataset.rows("validation").tolist())
+
+
+def _split_seed(run: int) -> int:
+    return int(np.random.SeedSequence([5, 0, run]).generate_state(1)[0])
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_was(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    each_task = confirming.each_task
+
+    def killed(function: Any, work: list[Any], *rest: Any, **options: Any) -> Any:
+        each_task(function, work[:3], *rest, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(confirming, "each_task", killed)
+    ran = search(place, "killed", "--repeats", 2)
+    assert ran.code == 130
+    folder = place / "runs" / "killed"
+    before = kept_of(folder)
+    assert len(before["done"]) == 3
+    assert "winner" not in before
+    assert not (folder / "model" / "package.json").exists()
+    begun: list[tuple[int, int]] = []
+
+    def counted(function: Any, work: list[Any], *rest: Any, **options: Any) -> Any:
+        begun.extend((each.trial, each.run) for _, each in work)
+        return each_task(function, work, *rest, **options)
+
+    monkeypatch.setattr(confirming, "each_task", counted)
+    ran = automl("resume", folder, "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    after = kept_of(folder)
+    assert not {(each["trial"], each["run"]) for each in before["done"]} & set(begun)
+    assert len(after["done"]) == 2 * len(after["trials"])
+    best = best_trial(load_study(StudyFolder(folder)))
+    assert best is not None
+    assert best.number == after["winner"]
+
+
+def test_one_that_cannot_be_trained_again_is_out_and_says_why(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = place / "runs" / "broken"
+    run_of = confirming.ConfirmationRun.of
+    numbers: list[int] = []
+
+    def without_weights(trial: int, run: int, spec: Any, **options: Any) -> Any:
+        numbers.append(trial)
+        made = run_of(trial, run, spec, **options)
+        if trial == numbers[0]:
+            object.__setattr__(made.spec, "weights", str(place / "gone.safetensors"))
+        return made
+
+    monkeypatch.setattr(confirming.ConfirmationRun, "of", without_weights)
+    ran = search(place, "broken", "--repeats", 1)
+    assert ran.code == 0, ran.err
+    kept = kept_of(broken)
+    assert list(kept["failed"]) == [str(numbers[0])]
+    assert "gone.safetensors" in kept["failed"][str(numbers[0])]
+    assert f"trial {numbers[0]} could not be trained again" in ran.err
+    if len(kept["trials"]) > 2:
+        assert kept["winner"] != numbers[0]
+
+
+def test_a_validation_split_that_was_given_stays(place: Path) -> None:
+    table = []
+    for path in sorted((place / "images").glob("*/*.png")):
+        split = {0: "validation", 1: "test"}.get(int(path.stem) % 5, "train")
+        table.append({"path": str(path), "label": path.parent.name, "split": split})
+    pd.DataFrame(table).to_csv(place / "given.csv", index=False)
+    ran = search(place, "given", "--repeats", 1, data="given.csv")
+    assert ran.code == 0, ran.err
+    folder = StudyFolder(place / "runs" / "given")
+    dataset = Dataset.load(folder.manifest, folder.audit)
+    train, validation = dataset.redrawn(123)
+    assert train.tolist() == dataset.rows("train").tolist()
+    assert validation.tolist() == dataset.rows("validation").tolist()
+    assert kept_of(folder.root)["winner"] is not None
+
+
+def test_without_repeats_the_best_score_is_chosen_and_resume_can_ask_for_them(searched: Ran, place: Path) -> None:
+    ran = search(place, "plain")
+    assert ran.code == 0, ran.err
+    folder = StudyFolder(place / "runs" / "plain")
+    assert "confirmation" not in load_study(folder).user_attrs
+    ran = automl("resume", folder.root, "--repeats", 1, "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    assert kept_of(folder.root)["winner"] is not None
+    shutil.rmtree(folder.root)
