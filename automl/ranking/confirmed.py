@@ -1,9 +1,8 @@
 """The choice among the best configurations, each trained again with new seeds on new splits.
 
 A trial's score in the search has two faults: it is why the trial was picked, and it comes from one seed and one split.
-The confirmation's scores come after the picking. `RULE` says how the winner is chosen from them; the margin is the
-one-standard-error rule (L. Breiman, J. Friedman, R. Olshen, C. Stone, Classification and Regression Trees, 1984,
-section 3.4.3), which takes the simplest of those that are as good as far as one can tell.
+The confirmation's scores come after the picking. `RULE` says how the winner is chosen from them, and
+`statistics.repeats` what to expect of it.
 """
 
 from __future__ import annotations
@@ -15,20 +14,29 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.ranks import confirmation_of
-from automl.ranking.statistics import METRICS, Predictions, Repeats, compare_repeats, contributions, limits
+from automl.ranking.statistics import (
+    METRICS,
+    Predictions,
+    compare_repeats,
+    contributions,
+    expected_of_pick,
+    limits,
+    pick,
+)
 
 __all__ = ["RULE", "Confirmation", "Confirmed", "choose"]
 
 RULE = (
     "The best configurations were trained again, each with new seeds and on the same new splits of train + validation. "
-    "They come before all others, by their mean score there; first comes the winner, the cheapest (latency of one "
-    "image, then parameters) of those within one standard error of the best mean."
+    "They come before all others, by their mean score there; first comes the winner: the best mean, or the cheapest "
+    "(latency of one image; parameters where that is not known) within one standard error of it, if it saves a tenth."
 )
 
 
@@ -54,12 +62,15 @@ class Confirmed:
 class Confirmation:
     """The configurations that were trained again, the best mean first, and which of them was chosen `why`.
 
-    `runs` is how often all of them were, `images` how many validation images a run has, `failed` why others could not
-    be, by trial.
+    `expected` is what the winner is expected to score on new images, its mean less what being picked by it explains,
+    None without predictions. `runs` is how often all were trained again, `images` how many validation images a run
+    has, `failed` why others could not be, by trial.
     """
 
     winner: int
     why: str
+    expected: float | None
+    expected_ci95: tuple[float, float] | None
     runs: int
     images: int
     trials: tuple[Confirmed, ...]
@@ -90,7 +101,7 @@ def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
     first = by_run[numbers[0], runs[0]]
     share = int(first["validation_images"]) / max(1, int(first["train_images"]))
     predictions = _predictions(folder, numbers, runs) if metric in METRICS else None
-    found = _compared(metric, predictions, larger, share) if predictions else None
+    found = compare_repeats(*_of_runs(metric, predictions), larger=larger, share=share) if predictions else None
     means = scores.mean(axis=1)
     gaps = (means.max() - means) if larger else (means - means.min())
     intervals = _intervals(metric, predictions) if predictions else None
@@ -107,9 +118,20 @@ def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
         )
         for i, number in enumerate(numbers)
     ]
+    costs = _costs([trials[number] for number in numbers])
+    place = pick(found, costs) if found else int(gaps.argmin())
+    chosen, why = every[place], _why(metric, every, place, trials, costs)
+    expected = limited = None
+    if predictions and chosen.ci95:
+        sign, seed = (1 if larger else -1), int(study.user_attrs.get("seed") or 0)
+        picked = expected_of_pick(*_of_runs(metric, predictions), costs, larger=larger, share=share, seed=seed)
+        luck = max(0.0, sign * (chosen.score - picked))
+        expected = chosen.score - sign * luck
+        low, high = chosen.ci95
+        limited = (max(0.0, low - luck), high) if larger else (low, high + luck)
     every.sort(key=lambda each: (each.behind_best, each.trial))
-    winner, why = _winner(metric, every, trials)
-    return Confirmation(winner, why, len(runs), int(first["validation_images"]), tuple(every), failed)
+    images = int(first["validation_images"])
+    return Confirmation(chosen.trial, why, expected, limited, len(runs), images, tuple(every), failed)
 
 
 def _predictions(folder: StudyFolder, numbers: Sequence[int], runs: Sequence[int]) -> list[list[Predictions]] | None:
@@ -124,19 +146,19 @@ def _predictions(folder: StudyFolder, numbers: Sequence[int], runs: Sequence[int
     return found
 
 
-def _compared(metric: str, predictions: list[list[Predictions]], larger: bool, share: float) -> Repeats:
+def _of_runs(metric: str, predictions: list[list[Predictions]]) -> tuple[list[NDArray[Any]], list[NDArray[np.int64]]]:
+    """Return the contributions ``(K, n)`` and the numbers ``(n,)`` of the images, or of their groups, by run."""
     values = [np.stack([contributions(metric, each) for each in run]) for run in predictions]
-    return compare_repeats(values, [_units(run[0]) for run in predictions], larger=larger, share=share)
+    return values, [_units(run[0]) for run in predictions]
 
 
 def _intervals(metric: str, predictions: list[list[Predictions]]) -> list[tuple[float, float]]:
     """Return the 95 % intervals of the mean scores: those of all images of all runs, an image that was in several runs
     being a group of its own."""
-    values = np.concatenate([np.stack([contributions(metric, each) for each in run]) for run in predictions], axis=1)
+    values, numbers = (np.concatenate(each, axis=-1) for each in _of_runs(metric, predictions))
     targets = np.concatenate([run[0].targets for run in predictions])
     alone = len(predictions) == 1 and predictions[0][0].groups is None
-    units = None if alone else np.concatenate([_units(run[0]) for run in predictions])
-    found = limits(metric, values.mean(axis=1), values, targets, units)
+    found = limits(metric, values.mean(axis=1), values, targets, None if alone else numbers)
     return list(zip(found.low.tolist(), found.high.tolist(), strict=True))
 
 
@@ -144,38 +166,35 @@ def _units(predictions: Predictions) -> Any:
     return predictions.rows if predictions.groups is None else predictions.groups
 
 
-def _winner(metric: str, every: Sequence[Confirmed], trials: Mapping[int, FrozenTrial]) -> tuple[int, str]:
-    """Return the winner among `every`, the best mean first, and why it is that one."""
-    best = every[0]
-    within = [each for each in every if each.behind_best <= (each.behind_best_error or 0.0)]
-    chosen = min(within, key=lambda each: (*_cost(trials[each.trial]), each.behind_best))
-    if _cost(trials[chosen.trial]) == _cost(trials[best.trial]):
-        chosen = best
-    if chosen is best:
-        alone = len(within) == 1
-        return best.trial, (
-            "it has the best mean, and no other is within a standard error of it"
-            if alone
-            else "it has the best mean, and no cheaper one is within a standard error of it"
-        )
+def _costs(trials: Sequence[FrozenTrial]) -> NDArray[np.float64]:
+    """Return milliseconds of one image, or, unless all are known, parameters, ``(K,)``."""
+    for name in ("latency_ms", "model_parameters"):
+        found = [each.user_attrs.get(name) for each in trials]
+        if all(each is not None for each in found):
+            return np.array(found, dtype=np.float64)
+    return np.full(len(trials), math.inf)
+
+
+def _why(
+    metric: str,
+    every: Sequence[Confirmed],
+    place: int,
+    trials: Mapping[int, FrozenTrial],
+    costs: NDArray[np.float64],
+) -> str:
+    """Say why the configuration at `place` is chosen."""
+    chosen, best = every[place], min(every, key=lambda each: each.behind_best)
+    if chosen.behind_best == best.behind_best:
+        near = [each for each in every if each is not chosen and each.behind_best <= (each.behind_best_error or 0.0)]
+        cheaper = "no cheaper one is" if near else "no other is"
+        return f"it has the best mean, and {cheaper} within a standard error of it"
     behind, error = (words.difference(metric, value) for value in (chosen.behind_best, chosen.behind_best_error or 0.0))
-    return chosen.trial, (
-        f"it is the cheapest within a standard error ({error}) of the best mean, trial {best.trial}, "
-        f"which is {behind} better but takes {_told(trials[best.trial])} instead of {_told(trials[chosen.trial])}"
-    )
-
-
-def _cost(trial: FrozenTrial) -> tuple[float, float]:
-    attrs = trial.user_attrs
-    latency, parameters = attrs.get("latency_ms"), attrs.get("model_parameters")
+    timed = all(each.user_attrs.get("latency_ms") is not None for each in trials.values())
+    costs_told = [
+        f"{words.milliseconds(cost)} an image" if timed else f"{words.integer(cost)} parameters"
+        for cost in costs.tolist()
+    ]
     return (
-        math.inf if latency is None else float(latency),
-        math.inf if parameters is None else float(parameters),
+        f"it is the cheapest within a standard error ({error}) of the best mean, trial {best.trial}, which is {behind} "
+        f"better but takes {costs_told[every.index(best)]} instead of {costs_told[place]}"
     )
-
-
-def _told(trial: FrozenTrial) -> str:
-    latency, parameters = _cost(trial)
-    if math.isfinite(latency):
-        return f"{words.milliseconds(latency)} an image"
-    return f"{words.integer(parameters)} parameters"

@@ -196,7 +196,8 @@ def _axes(board: Leaderboard) -> dict[str, dict[str, float]]:
     test, value = words.test_interval(board), words.test_score(board)
     both = [*limits[0], *(test or ()), *(() if value is None else (value,))]
     if board.confirmation is not None:
-        both += [board.confirmation.chosen.score, *(board.confirmation.chosen.ci95 or ())]
+        expected = board.confirmation.expected
+        both += [] if expected is None else [expected, *(board.confirmation.expected_ci95 or ())]
     elif board.best_corrected is not None:
         both += [board.best_corrected.value, *board.best_corrected.ci95]
     width = 6 * max(limits[0][1] - limits[0][0], 0.01)

@@ -199,12 +199,17 @@ def difference(metric: str, value: float) -> str:
 
 
 def _confirmed(metric: str, name: str, found: Confirmation) -> str:
-    chosen, often = found.chosen, "once" if found.runs == 1 else f"{found.runs} times"
-    limits = f" (95 % interval {bounds(metric, chosen.ci95)})" if chosen.ci95 else ""
-    on = "a new split" if found.runs == 1 else "new splits"
+    often = "once on a new split" if found.runs == 1 else f"{found.runs} times on new splits"
+    mean = "on average" if found.runs > 1 else "there"
+    expected = ""
+    if found.expected is not None:
+        expected = (
+            f" Less the luck of being chosen by that, expect {number(metric, found.expected)} "
+            f"(95 % interval {bounds(metric, found.expected_ci95)}) on new images."
+        )
     return (
-        f"{name} was chosen: trained again {often} on {on}, as {len(found.trials)} of the best were, it scored "
-        f"{number(metric, chosen.score)}{limits}{' on average' if found.runs > 1 else ''}; {found.why}."
+        f"{name} was chosen: trained again {often}, as {len(found.trials)} of the best were, it scored "
+        f"{number(metric, found.chosen.score)} {mean}; {found.why}.{expected}"
     )
 
 
@@ -221,6 +226,8 @@ def _ties(board: Leaderboard) -> str:
     tied: tuple[Row, ...] = board.tied
     if not compared:
         return "No other finished trial could be compared with it."
+    if not tied and len(compared) == 1:
+        return "The only other finished trial is behind it by more than chance explains."
     if not tied:
         return f"All {count(len(compared), 'other finished trial')} are behind it by more than chance explains."
     verb = "is" if len(tied) == 1 else "are"

@@ -71,8 +71,8 @@ class Clock:
         for each in trials:
             if self.refits(each.params) and self._left_for([*found, each], 1) >= 0:
                 found.append(each)
-        often = max((n for n in range(1, self._repeats + 1) if self._left_for(found, n) >= 0), default=0)
-        return found, often
+        often = [n for n in range(1, self._repeats + 1) if found and self._left_for(found, n) >= 0]
+        return found, max(often, default=0)
 
     def _left_for(self, trials: Sequence[FrozenTrial], runs: int) -> float:
         """Seconds that are left when each of `trials` has been trained again so often."""

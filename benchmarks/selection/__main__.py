@@ -3,7 +3,8 @@
     python -m benchmarks.selection            # about 20 minutes on one core; goes on where it was cut off
     python -m benchmarks.selection --quick    # a minute: fewer studies, the same tables
 
-Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `metrics.csv` and `studies.csv` (a row per
+Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `metrics.csv`, `confirmation.csv` and
+`studies.csv` (a row per
 kind of study, written as it is done; those that are there already are kept unless `--again`), what they come to as
 `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.selection.confirmation import of_confirmation
 from benchmarks.selection.intervals import of_accuracy, of_groups, of_metrics
 from benchmarks.selection.show import charts, summary
 from benchmarks.selection.studies import Cell, run
@@ -71,6 +73,12 @@ def main() -> None:
     tables = {
         "intervals": table("intervals", lambda: of_accuracy(SIZES)),
         "groups": table("groups", lambda: of_groups(round(1000 * share) + 40, generator("groups"))),
+        "confirmation": table(
+            "confirmation",
+            lambda: of_confirmation(
+                list(POPULATIONS), [100, 300, 1000], [30, 300], CORRELATION, round(400 * share) + 10, generator
+            ),
+        ),
         "metrics": table("metrics", lambda: of_metrics(SIZES, round(300 * share) + 40, generator("metrics"))),
     }
     path = options.out / "studies.csv"

@@ -79,8 +79,9 @@ def test_the_best_mean_wins_although_it_was_not_first(tmp_path: Path) -> None:
     assert (found.winner, found.chosen.score, found.runs) == (1, pytest.approx(0.95), RUNS)
     assert found.trials[1].behind_best == pytest.approx(0.05)
     assert not found.trials[2].tied
-    low, high = found.chosen.ci95 or (1.0, 0.0)
+    low, high = found.expected_ci95 or (1.0, 0.0)
     assert low < 0.95 < high
+    assert found.expected == pytest.approx(0.95)  # every run alone would have picked it
 
 
 def test_the_cheapest_within_a_standard_error_wins_and_says_so(tmp_path: Path) -> None:
@@ -115,6 +116,7 @@ def test_the_leaderboard_has_the_winner_first_then_the_confirmed(tmp_path: Path)
     assert board.rows[3].confirmed_score is None
     assert (best_trial(study) or study.trials[3]).number == 0
     assert "was chosen: trained again 3 times on new splits, as 3 of the best were" in words.answer(board)[0]
+    assert "expect 95.0 % (95 % interval" in words.answer(board)[0]
     assert words.answer(board)[1].startswith("In the search it had 96.0 % accuracy")
     assert "0 (chosen) | 95.0 %" in tables.to_markdown(board)
     assert "95.0 %" in terminal.table(board).splitlines()[2]
@@ -156,6 +158,7 @@ def test_without_predictions_the_best_mean_wins_without_an_interval(tmp_path: Pa
     assert found is not None
     assert found.winner == 0
     assert found.chosen.ci95 is None
+    assert found.expected is None
 
 
 def test_only_runs_that_all_have_count_and_who_failed_is_out(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from automl.ranking.statistics.metrics import (
     without_auroc,
 )
 from automl.ranking.statistics.predictions import Predictions
-from automl.ranking.statistics.repeats import Repeats, compare_repeats
+from automl.ranking.statistics.repeats import Repeats, compare_repeats, expected_of_pick, pick
 from automl.ranking.statistics.selection import BestCorrected, correct_best
 from automl.ranking.statistics.wilson import wilson
 
@@ -36,10 +36,12 @@ __all__ = [
     "contributions",
     "correct_best",
     "difference",
+    "expected_of_pick",
     "interval",
     "larger_is_better",
     "limits",
     "per_class",
+    "pick",
     "score",
     "wilson",
     "without_auroc",

@@ -8,6 +8,13 @@ runs. The standard error of a mean difference is the larger of two, since each o
 - *between runs*: the corrected resampled t-test, ``(1/J + n_validation/n_train) s²`` from J runs, which share most of
   their training images and are less independent than they look (C. Nadeau, Y. Bengio, Machine Learning 52, 2003,
   https://doi.org/10.1023/A:1024068626366). s² is pooled over the configurations compared.
+
+**The pick** is the cheapest within one standard error of the best mean (L. Breiman, J. Friedman, R. Olshen, C. Stone,
+Classification and Regression Trees, 1984, section 3.4.3), if it saves a tenth of the cost or more.
+
+**What to expect of it** is not its own mean, which is partly why it was picked. Each run is left out in turn, the pick
+is made on the others, and scored on the run left out; of a single run, the images are halved again and again.
+``benchmarks/selection`` shows what that leaves of the bias.
 """
 
 from __future__ import annotations
@@ -23,8 +30,10 @@ from numpy.typing import NDArray
 from automl.ranking.statistics.contributions import number_units, unit_sums
 from automl.ranking.statistics.predictions import Floats, Ints
 
-__all__ = ["Repeats", "compare_repeats"]
+__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "pick"]
 
+HALVINGS = 40
+WORTH_IT = 0.9  # of the cost
 _TAIL = 0.025
 
 
@@ -74,6 +83,41 @@ def compare_repeats(values: Sequence[NDArray[Any]], images: Sequence[Ints], *, l
         limits = np.maximum(limits, _student(freedom, 1 - _TAIL / others) * between)
         errors = np.maximum(errors, between)
     return Repeats(means, gaps, errors, gaps - limits, gaps + limits)
+
+
+def pick(found: Repeats, costs: Floats) -> int:
+    """Return which configuration is chosen, by its place; `costs` ``(K,)`` may be infinite."""
+    best = int(found.gaps.argmin())
+    cheaper = np.flatnonzero((found.gaps <= found.errors) & (costs <= WORTH_IT * costs[best]) & (costs < np.inf))
+    return best if not len(cheaper) else int(cheaper[np.lexsort((found.gaps[cheaper], costs[cheaper]))[0]])
+
+
+def expected_of_pick(
+    values: Sequence[NDArray[Any]],
+    images: Sequence[Ints],
+    costs: Floats,
+    *,
+    larger: bool,
+    share: float,
+    seed: int = 0,
+) -> float:
+    """Return what the pick is expected to score. Arguments as `compare_repeats` and `pick`."""
+    scores = []
+    if len(values) > 1:
+        for left_out, run in enumerate(values):
+            rest = [i for i in range(len(values)) if i != left_out]
+            others = compare_repeats([values[i] for i in rest], [images[i] for i in rest], larger=larger, share=share)
+            scores.append(run[pick(others, costs)].mean())
+        return float(np.mean(scores))
+    (run,), units = values, np.unique(images[0])
+    rng = np.random.default_rng(seed)
+    for _ in range(HALVINGS):
+        half = np.isin(images[0], rng.permutation(units)[: len(units) // 2])
+        if half.any() and not half.all():
+            for one in (half, ~half):
+                found = compare_repeats([run[:, one]], [images[0][one]], larger=larger, share=share)
+                scores.append(run[pick(found, costs)][~one].mean())
+    return float(np.mean(scores)) if scores else float(run.mean(axis=1).max())
 
 
 def _student(freedom: int, level: float) -> float:

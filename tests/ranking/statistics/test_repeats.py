@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from automl.ranking.statistics import compare_repeats
+from automl.ranking.statistics import Repeats, compare_repeats, expected_of_pick, pick
 
 
 def right(rng: np.random.Generator, accuracies: list[float], images: int) -> np.ndarray:
@@ -68,3 +68,43 @@ def test_equal_configurations_are_told_apart_in_no_more_than_one_of_twenty_compa
         found = compare_repeats(values, images, larger=True, share=90 / 510)
         apart += bool((found.low > 0).any())
     assert apart / 2_000 < 0.05
+
+
+def repeats(gaps: list[float], errors: list[float]) -> Repeats:
+    every = np.array(gaps)
+    return Repeats(0.9 - every, every, np.array(errors), every - 1, every + 1)
+
+
+@pytest.mark.parametrize(
+    ("costs", "picked"),
+    [
+        ([10.0, 10.0, 1.0], 0),  # the cheap one is too far behind
+        ([10.0, 5.0, 1.0], 1),
+        ([10.0, 9.5, 1.0], 0),  # not worth it
+        ([np.inf, np.inf, np.inf], 0),
+    ],
+)
+def test_the_pick_is_the_cheapest_within_a_standard_error(costs: list[float], picked: int) -> None:
+    assert pick(repeats([0.0, 0.01, 0.05], [0.0, 0.02, 0.02]), np.array(costs)) == picked
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_what_is_expected_of_the_pick_owes_nothing_to_the_picking(runs: int) -> None:
+    """Ten equal configurations of accuracy 0.8: the best mean is too good, what is expected of it is not."""
+    rng, means, expected = np.random.default_rng(5), [], []
+    costs = np.ones(10)
+    for _ in range(200):
+        values = [right(rng, [0.8] * 10, 100) for _ in range(runs)]
+        images = [rng.choice(600, 100, replace=False) for _ in range(runs)]
+        means.append(compare_repeats(values, images, larger=True, share=0.2).means.max())
+        expected.append(expected_of_pick(values, images, costs, larger=True, share=0.2))
+    assert np.mean(means) > 0.82
+    assert np.mean(expected) == pytest.approx(0.8, abs=0.008)
+
+
+def test_the_expected_loss_is_not_less_than_the_best_ones() -> None:
+    rng = np.random.default_rng(6)
+    values = [rng.gamma(2.0, 0.2, (3, 100)) for _ in range(3)]
+    images = [np.arange(100) + 100 * run for run in range(3)]
+    best = compare_repeats(values, images, larger=False, share=0.2).means.min()
+    assert expected_of_pick(values, images, np.ones(3), larger=False, share=0.2) >= best

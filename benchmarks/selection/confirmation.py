@@ -1,0 +1,104 @@
+"""What training the best again is worth: the bias of the winner's mean, its interval, and the accuracy that is lost.
+
+Of every simulated study the trials tied with the best (at least three, at most ten) are trained again three times, each
+run on its own validation split of a pool of train + validation images. A configuration's mistakes are new ones each
+time; how hard an image is stays, and each run's true accuracy varies by half a point (its seed). The winner is chosen
+as the leaderboard does it; the trials are of four backbones, each with its cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from automl.ranking.statistics import (
+    compare_repeats,
+    compare_with_best,
+    correct_best,
+    expected_of_pick,
+    limits,
+    pick,
+)
+from benchmarks.selection.worlds import draw
+
+__all__ = ["of_confirmation"]
+
+RUNS = 3
+MOST, LEAST = 10, 3
+SHARE = 0.15 / 0.85  # validation images of the pool, as automl draws them
+SEEDS = 0.005
+
+
+@dataclass(frozen=True)
+class _Again:
+    winner: int
+    mean: float
+    expected: float
+    best_mean: int
+    held: bool
+
+
+def of_confirmation(
+    populations: list[str], sizes: list[int], trials: list[int], correlation: float, studies: int, rng_of
+) -> pd.DataFrame:
+    """Return a row per kind of study; biases and losses in points (0.01), means over `studies`."""
+    rows = []
+    for population in populations:
+        for images in sizes:
+            for number in trials:
+                rng = rng_of((population, images, number))
+                found = [_study(population, number, images, correlation, rng) for _ in range(studies)]
+                means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+                rows.append({"population": population, "images": images, "trials": number, **means})
+    return pd.DataFrame(rows)
+
+
+def _study(population: str, trials: int, images: int, correlation: float, rng: np.random.Generator) -> dict[str, float]:
+    truth, right = draw(population, trials, images, correlation, rng)
+    scores = right.mean(axis=1)
+    best = int(scores.argmax())
+    seed = int(rng.integers(2**31))
+    own = limits("accuracy", scores, right, np.zeros(images, np.int64))
+    corrected = correct_best(right, scores, best, own, larger=True, seed=seed)
+    tied = compare_with_best(right, scores, best, larger=True, seed=seed).tied
+    order = np.argsort(-scores, kind="stable")
+    chosen = np.array([number for place, number in enumerate(order) if tied[number] or place < LEAST])[:MOST]
+    again = _again(truth[chosen], images, correlation, rng)
+    assert corrected is not None
+    winner = chosen[again.winner]
+    return {
+        "naive bias": 100 * (scores[best] - truth[best]),
+        "corrected bias": 100 * (corrected.value - truth[best]),
+        "bias of the winner's mean": 100 * (again.mean - truth[winner]),
+        "confirmed bias": 100 * (again.expected - truth[winner]),
+        "confirmed interval holds": again.held,
+        "trained again": len(chosen),
+        "lost by the first of the search": 100 * (truth.max() - truth[best]),
+        "lost by the best mean": 100 * (truth.max() - truth[chosen[again.best_mean]]),
+        "lost by the winner": 100 * (truth.max() - truth[winner]),
+    }
+
+
+def _again(truth: NDArray[np.float64], images: int, correlation: float, rng: np.random.Generator) -> _Again:
+    pool = round(images / SHARE)
+    difficulty = np.sqrt(correlation) * rng.standard_normal(pool)
+    values, seen = [], []
+    for _ in range(RUNS):
+        rows = rng.choice(pool, size=images, replace=False)
+        there = np.clip(truth + SEEDS * rng.standard_normal(len(truth)), 0.001, 0.999)
+        mistakes = np.sqrt(1 - correlation) * rng.standard_normal((len(truth), images))
+        values.append((mistakes + difficulty[rows] < ndtri(there)[:, None]).astype(np.uint8))
+        seen.append(rows)
+    share = SHARE / (1 - SHARE)
+    found = compare_repeats(values, seen, larger=True, share=share)
+    costs = 2.0 ** rng.integers(4, size=len(truth))
+    winner = pick(found, costs)
+    expected = min(found.means[winner], expected_of_pick(values, seen, costs, larger=True, share=share))
+    every, units = np.concatenate(values, axis=1), np.concatenate(seen)
+    own = limits("accuracy", found.means, every, np.zeros(len(units), np.int64), units)
+    held = own.low[winner] - (found.means[winner] - expected) <= truth[winner] <= own.high[winner]
+    return _Again(winner, float(found.means[winner]), float(expected), int(found.gaps.argmin()), bool(held))
