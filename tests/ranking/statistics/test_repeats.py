@@ -107,4 +107,4 @@ def test_the_expected_loss_is_not_less_than_the_best_ones() -> None:
     values = [rng.gamma(2.0, 0.2, (3, 100)) for _ in range(3)]
     images = [np.arange(100) + 100 * run for run in range(3)]
     best = compare_repeats(values, images, larger=False, share=0.2).means.min()
-    assert expected_of_pick(values, images, np.ones(3), larger=False, share=0.2) >= best
+    assert expected_of_pick(values, images, np.ones(3), larger=False, share=0.2) >= best - 1e-12
