@@ -58,7 +58,7 @@ def summary(tables: Mapping[str, pd.DataFrame], *, quick: bool) -> str:
         _markdown(_again(tables["confirmation"], ["images", "trials"])),
         "## The best score, by size and population\n",
         "By size, without inherited mistakes; `sd` is the standard deviation of what the corrected estimate misses the",
-        "truth by in one study, `intervals hold` is of all trials, the last two columns are of the leaderboard's first.\n",
+        "truth by in one study, `intervals hold` is of all trials, the last two columns are of its first.\n",
         _markdown(_biases(studies[~apart], ["images", "trials"])),
         "By population:\n",
         _markdown(_biases(studies, ["population"])),
