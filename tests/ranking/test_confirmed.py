@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from automl.paths import StudyFolder, make_folder
-from automl.ranking import leaderboard, tables, terminal, words
+from automl.ranking import leaderboard, report, tables, terminal, words
 from automl.ranking.confirmed import Confirmation, choose
+from automl.ranking.facts import schema
 from automl.ranking.ranks import best_trial
 from automl.search.snapshot import view
+from tests.ranking.html import Page
+from tests.ranking.test_numbers import at
 
 RUNS = 3
 
@@ -182,3 +187,24 @@ def test_a_study_without_one(tmp_path: Path) -> None:
     assert best_trial(study) is None
     study.add_trial(create_trial(state=TrialState.FAIL))
     assert leaderboard.build(StudyFolder(tmp_path), study=study).rows == ()
+
+
+def test_the_page_shows_the_numbers_of_the_json(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "run")
+    study = study_of(folder, [0.96, 0.98, 0.97], [0.95, 0.94, 0.85], [5.0, 5.0, 5.0], alike=False)
+    kept = study.user_attrs["confirmation"]
+    study.set_user_attr("confirmation", {**kept, "failed": {"2": "diverged <b>after</b> 1 epochs"}})
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    page = Page(report.write(folder, tmp_path / "reports", study=study).read_text("utf-8"))
+    content = json.loads((tmp_path / "reports" / "run" / "leaderboard.json").read_text("utf-8"))
+    jsonschema.validate(content, json.loads(schema()))
+    shown = {path: float(value) for value, path, _ in page.numbers}
+    confirmed = {path: value for path, value in shown.items() if path.startswith("/confirmation/")}
+    assert confirmed == {path: at(content, path) for path in confirmed}
+    assert {"/confirmation/expected", "/confirmation/expected_ci95/0", "/confirmation/trials/1/scores/2"} <= set(
+        confirmed
+    )
+    assert page.sentences["/confirmation/why"] == found.why
+    assert page.sentences["/confirmation/failed/2"] == "diverged <b>after</b> 1 epochs"
