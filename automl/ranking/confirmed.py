@@ -27,7 +27,7 @@ from automl.ranking.statistics import (
     compare_repeats,
     contributions,
     expected_of_pick,
-    limits,
+    limits_of_repeats,
     pick,
 )
 
@@ -153,13 +153,11 @@ def _of_runs(metric: str, predictions: list[list[Predictions]]) -> tuple[list[ND
 
 
 def _intervals(metric: str, predictions: list[list[Predictions]]) -> list[tuple[float, float]]:
-    """Return the 95 % intervals of the mean scores: those of all images of all runs, an image that was in several runs
-    being a group of its own."""
-    values, numbers = (np.concatenate(each, axis=-1) for each in _of_runs(metric, predictions))
-    targets = np.concatenate([run[0].targets for run in predictions])
+    """Return the 95 % interval of what each will score when it is trained once more."""
+    values, numbers = _of_runs(metric, predictions)
     alone = len(predictions) == 1 and predictions[0][0].groups is None
-    found = limits(metric, values.mean(axis=1), values, targets, None if alone else numbers)
-    return list(zip(found.low.tolist(), found.high.tolist(), strict=True))
+    low, high = limits_of_repeats(metric, values, [run[0].targets for run in predictions], None if alone else numbers)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _units(predictions: Predictions) -> Any:

@@ -17,7 +17,7 @@ from automl.ranking.statistics.metrics import (
     without_auroc,
 )
 from automl.ranking.statistics.predictions import Predictions
-from automl.ranking.statistics.repeats import Repeats, compare_repeats, expected_of_pick, pick
+from automl.ranking.statistics.repeats import Repeats, compare_repeats, expected_of_pick, limits_of_repeats, pick
 from automl.ranking.statistics.selection import BestCorrected, correct_best
 from automl.ranking.statistics.wilson import wilson
 
@@ -40,6 +40,7 @@ __all__ = [
     "interval",
     "larger_is_better",
     "limits",
+    "limits_of_repeats",
     "per_class",
     "pick",
     "score",

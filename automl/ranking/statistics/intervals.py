@@ -109,8 +109,8 @@ def _variances(scores: Floats, values: NDArray[Any], units: Ints | None) -> tupl
     return variances, errors
 
 
-def student(freedom: int) -> float:
+def student(freedom: float) -> float:
     """Return the 97.5 % quantile of Student's t."""
     from scipy.special import stdtrit  # only where images are grouped: a leaderboard starts without scipy
 
-    return float(stdtrit(max(1, freedom), 0.975))
+    return float(stdtrit(max(1.0, freedom), 0.975))

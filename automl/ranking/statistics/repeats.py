@@ -15,6 +15,10 @@ Classification and Regression Trees, 1984, section 3.4.3), if it saves a tenth o
 **What to expect of it** is not its own mean, which is partly why it was picked. Each run is left out in turn, the pick
 is made on the others, and scored on the run left out; of a single run, the images are halved again and again.
 ``benchmarks/selection`` shows what that leaves of the bias.
+
+**Intervals** are those of `intervals` for all images of all runs together, an image that was in several being one of
+its group, widened by what seeds do: by how much more run means vary than their images explain (Student's t, with
+Satterthwaite's degrees of freedom). They are for one more training with a seed of its own, the refit.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl.ranking.statistics.contributions import number_units, unit_sums
+from automl.ranking.statistics.intervals import limits, student
 from automl.ranking.statistics.predictions import Floats, Ints
+from automl.ranking.statistics.wilson import wilson_limits
 
-__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "pick"]
+__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_repeats", "pick"]
 
 HALVINGS = 40
 WORTH_IT = 0.9  # of the cost
@@ -83,6 +89,55 @@ def compare_repeats(values: Sequence[NDArray[Any]], images: Sequence[Ints], *, l
         limits = np.maximum(limits, _student(freedom, 1 - _TAIL / others) * between)
         errors = np.maximum(errors, between)
     return Repeats(means, gaps, errors, gaps - limits, gaps + limits)
+
+
+def limits_of_repeats(
+    metric: str, values: Sequence[NDArray[Any]], targets: Sequence[Ints], images: Sequence[Ints] | None
+) -> tuple[Floats, Floats]:
+    """Return the 95 % limits of what each configuration will score when it is trained once more, each ``(K,)``.
+
+    Args:
+        values: As `compare_repeats`.
+        targets: Of every run, the classes of its images, ``(n,)``.
+        images: As `compare_repeats`; None where every image stands for itself and there is one run.
+    """
+    every = np.concatenate(values, axis=1)
+    scores = every.mean(axis=1, dtype=np.float64)
+    units = None if images is None else np.concatenate(list(images))
+    found = limits(metric, scores, every, np.concatenate(list(targets)), units)
+    of_seeds, between, freedom = _variance_of_seeds(values)
+    if of_seeds == 0:
+        return found.low, found.high
+    more, unsure = (each * (1 + 1 / len(values)) for each in (of_seeds, between))
+    if metric == "log_loss":
+        of_images = (np.log(found.high / scores) * scores / found.z) ** 2
+    else:
+        spread = np.maximum(scores * (1 - scores), 1e-9)
+        of_images = spread / found.sizes
+    z = np.array([max(found.z, student(each)) for each in ((of_images + more) / unsure) ** 2 * freedom])
+    if metric == "log_loss":
+        factor = np.exp(z * np.sqrt(of_images + more) / scores)
+        return scores / factor, scores * factor
+    return wilson_limits(scores, spread / (of_images + more), z)
+
+
+def _variance_of_seeds(values: Sequence[NDArray[Any]]) -> tuple[float, float, int]:
+    """Return by how much run means of one configuration vary beyond what images explain that it got wrong by chance
+    (0 from a single run), how much they vary with that, and the degrees of freedom of both, over configurations."""
+    runs, configurations = len(values), len(values[0])
+    if runs < 2 or configurations < 2:
+        return 0.0, 0.0, 0
+    means = np.stack([each.mean(axis=1, dtype=np.float64) for each in values], axis=1)
+    residuals = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
+    freedom = (configurations - 1) * (runs - 1)
+    between = float((residuals**2).sum() / freedom)
+    by_chance = []
+    for run in values:
+        apart = run - run.mean(axis=0, dtype=np.float64)
+        apart -= apart.mean(axis=1, keepdims=True)
+        n = run.shape[1]
+        by_chance.append((apart**2).sum() / ((configurations - 1) * max(1, n - 1) * n))
+    return max(0.0, between - float(np.mean(by_chance))), between, freedom
 
 
 def pick(found: Repeats, costs: Floats) -> int:

@@ -21,7 +21,7 @@ def wilson(successes: float, n: float, z: float = Z95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def wilson_limits(shares: Any, n: Any, z: float = Z95) -> tuple[Floats, Floats]:
+def wilson_limits(shares: Any, n: Any, z: Any = Z95) -> tuple[Floats, Floats]:
     """`wilson` of arrays of shares (0…1) and numbers of images, which need not be whole."""
     shrink = 1 + z * z / n
     centre = (shares + z * z / (2 * n)) / shrink

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from automl.ranking.statistics import Repeats, compare_repeats, expected_of_pick, pick
+from automl.ranking.statistics import Repeats, compare_repeats, expected_of_pick, limits_of_repeats, pick
 
 
 def right(rng: np.random.Generator, accuracies: list[float], images: int) -> np.ndarray:
@@ -108,3 +108,32 @@ def test_the_expected_loss_is_not_less_than_the_best_ones() -> None:
     images = [np.arange(100) + 100 * run for run in range(3)]
     best = compare_repeats(values, images, larger=False, share=0.2).means.min()
     assert expected_of_pick(values, images, np.ones(3), larger=False, share=0.2) >= best - 1e-12
+
+
+@pytest.mark.parametrize("seeds", [0.0, 0.03])
+def test_the_limits_hold_the_next_training(seeds: float) -> None:
+    """Four configurations of accuracy 0.85, three runs of 200 images, 300 times; `seeds`: what a seed changes."""
+    rng, held = np.random.default_rng(7), []
+    for _ in range(300):
+        values = [right(rng, list(np.clip(0.85 + seeds * rng.normal(size=4), 0, 1)), 200) for _ in range(3)]
+        images = [rng.choice(1200, 200, replace=False) for _ in range(3)]
+        low, high = limits_of_repeats("accuracy", values, [np.zeros(200, np.int64)] * 3, images)
+        refit = 0.85 + seeds * rng.normal(size=4)
+        held.append((low <= refit) & (refit <= high))
+    assert 0.92 <= np.mean(held) <= 0.99
+
+
+def test_limits_of_a_loss_are_around_it_and_widen_with_the_seeds() -> None:
+    rng = np.random.default_rng(8)
+    calm = [rng.gamma(2.0, 0.2, (3, 400)) for _ in range(3)]
+    shaken = [each * factor for each, factor in zip(calm, (0.7, 1.0, 1.3), strict=True)]
+    shaken = [each * np.array([[1.0], [1.2], [0.8]]) ** (run - 1) for run, each in enumerate(shaken)]
+    images = [np.arange(400) + 400 * run for run in range(3)]
+    targets = [np.zeros(400, np.int64)] * 3
+    widths = []
+    for values in (calm, shaken):
+        low, high = limits_of_repeats("log_loss", values, targets, images)
+        mean = np.concatenate(values, axis=1).mean(axis=1)
+        assert ((low < mean) & (mean < high)).all()
+        widths.append((high / low).mean())
+    assert widths[1] > widths[0]
