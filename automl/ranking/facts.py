@@ -20,6 +20,7 @@ from automl.ranking.fronts import Front, fronts
 from automl.ranking.leaderboard import SCHEMA_VERSION, Leaderboard
 from automl.ranking.lessons import Lessons, lessons
 from automl.ranking.limits import Limits
+from automl.ranking.near_duplicates import NearDuplicates
 from automl.ranking.plain import dump, plain
 from automl.ranking.suspects import Suspects
 from automl.ranking.why import Why, why
@@ -54,6 +55,7 @@ class Facts:
     embedding_map: EmbeddingMap | None = None
     audit: Mapping[str, Any] | None = None
     suspects: Suspects | None = None
+    near_duplicates: NearDuplicates | None = None
     written: str | None = None
 
 

@@ -26,6 +26,7 @@ from automl.ranking.files import load_curve, load_groups, load_json, load_manife
 from automl.ranking.gallery import Gallery, data_url
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.limits import Limits, limited
+from automl.ranking.near_duplicates import find_near_duplicates
 from automl.ranking.plain import At, dump
 from automl.ranking.suspects import find_suspects
 from automl.ranking.winner import winner
@@ -34,6 +35,7 @@ __all__ = ["write"]
 
 _DISAGREEMENTS, _SMALL = 60, 96
 _SUSPECTS = 14
+_PAIRS = 8
 TABLE_CLASSES = 15
 _SHEET = 1400
 
@@ -84,7 +86,7 @@ def _complete(
     found: facts.Facts,
     load_embedding: Callable[[int], Embedding | None] | None,
 ) -> facts.Facts:
-    """Add what only the report has: curves, the winner, the map, the audit and the label suspects."""
+    """Add what only the report has: curves, the winner, the map, the audit, label suspects, near-duplicates."""
     manifest, seed = load_manifest(folder), int(study.user_attrs.get("seed") or 0)
     paths = [] if manifest is None else manifest["path"].astype(str).tolist()
     best = winner(folder, study, board, paths)
@@ -96,7 +98,8 @@ def _complete(
         if trial.number in ranked
     }
     embedding = load_embedding(best.trial) if best is not None and load_embedding is not None else None
-    laid = suspects = None
+    laid = suspects = alike = None
+    audit = load_json(folder.audit)
     if best is not None and embedding is not None and manifest is not None:
         targets = manifest["target"].to_numpy(np.int64)
         classes = dict(zip(targets.tolist(), manifest["label"].astype(str), strict=True))
@@ -106,13 +109,17 @@ def _complete(
         laid = embedding_map(embedding, targets, predicted, seed=seed)
         splits = manifest["split"].astype(str).tolist()
         suspects = find_suspects(embedding, targets, load_groups(folder), paths, splits, names, seed=seed)
+        exact = [[copy["path"] for copy in each["copies"]] for each in (audit or {}).get("duplicates", [])]
+        labels = manifest["label"].astype(str).tolist()
+        alike = find_near_duplicates(embedding, paths, splits, labels, exact=exact, seed=seed)
     return replace(
         found,
         curves=curves,
         winner=best,
         embedding_map=laid,
-        audit=load_json(folder.audit),
+        audit=audit,
         suspects=suspects,
+        near_duplicates=alike,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -137,6 +144,8 @@ def _context(
         gallery.add(each.row for each in best.mistakes)
     suspects = found.suspects.listed[:_SUSPECTS] if found.suspects else ()
     gallery.add(each.row for each in suspects)
+    pairs = found.near_duplicates.listed[:_PAIRS] if found.near_duplicates else ()
+    gallery.add((row for each in pairs for row in each.rows), _SMALL)
     disputed = list(compared.get("rows", {}).values())
     gallery.add(disputed[:_DISAGREEMENTS], _SMALL)
     figures = _figures(board, found, paths)
@@ -148,6 +157,7 @@ def _context(
         "pruned": sum(row.state == "PRUNED" for row in board.rows),
         "first_rows": payload.FIRST_ROWS,
         "shown_suspects": len(suspects),
+        "shown_pairs": len(pairs),
         "table_classes": TABLE_CLASSES,
         "thinned": len(board.rows) > plots.MOST,
         "figures": figures,
