@@ -63,19 +63,23 @@ def write_report(
 
 
 def kept_embedding(folder: StudyFolder, dataset: Dataset, study: optuna.Study, number: int) -> Embedding | None:
-    """Return what the search kept of a trial's backbone: at the trial's resolution, else at the screening's."""
-    from automl.search.spec import TrialSpec  # these need torch
+    """Return what the search kept of a trial's backbone: at the trial's resolution, else at the screening's; of all
+    training and validation images, else of those that were screened."""
+    from automl.search.screen import sampled  # these need torch
+    from automl.search.spec import TrialSpec
     from automl.search.trial import find_embedding
 
     (trial,) = (each for each in study.get_trials(deepcopy=False) if each.number == number)
     spec = TrialSpec.from_dict(trial.user_attrs["spec"])
     screened = (load_json(folder.plan) or {}).get("screening") or []
     sides = [spec.resolution, *(each["resolution"] for each in screened if each.get("backbone") == spec.backbone)]
-    rows = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
-    for side in dict.fromkeys(sides):
-        vectors = find_embedding(spec, folder, dataset, rows, resolution=side, precision=trial.user_attrs["dtype"])
-        if vectors is not None and len(vectors) == len(rows):
-            return Embedding(spec.backbone, side, vectors, rows)
+    every = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
+    sample = sampled(every, dataset.table["target"].to_numpy(np.int64))
+    for rows in (every, sample) if len(sample) < len(every) else (every,):
+        for side in dict.fromkeys(sides):
+            vectors = find_embedding(spec, folder, dataset, rows, resolution=side, precision=trial.user_attrs["dtype"])
+            if vectors is not None and len(vectors) == len(rows):
+                return Embedding(spec.backbone, side, vectors, rows)
     return None
 
 

@@ -89,7 +89,7 @@ def cost_model(config: SearchConfig, seconds: float | Mapping[str, float] = 0.00
     each = dict.fromkeys(names, seconds) if isinstance(seconds, float) else seconds
     return CostModel(
         {name: cost(each[name]) for name in names}, dict.fromkeys(names, 32),
-        train_images=images, validation_images=images // 4,
+        train_images=images, validation_images=images // 4, embedded={(name, 32) for name in names},
     )  # fmt: skip
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from automl.screening.embed import embed, embedding_path, load_embedding, save_embedding
 from automl.screening.feasibility import Cost, latency_ms, measure_cost
 from automl.screening.imagenet_top1 import imagenet_top1
-from automl.screening.probe import Probe, knn_probe, linear_probe, probe_of
+from automl.screening.probe import MAX_IMAGES, Probe, knn_probe, linear_probe, probe_of
 from automl.screening.shortlist import Candidate, Choice, shortlist
 
 __all__ = [
+    "MAX_IMAGES",
     "Candidate",
     "Choice",
     "Cost",

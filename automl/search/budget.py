@@ -53,6 +53,7 @@ class CostModel:
     Args:
         costs: Measured per backbone, at `resolutions` of the same key.
         train_images, validation_images, test_images: Sizes of the splits.
+        embedded: Backbones, each with a resolution, whose embedding of all images is there.
         recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
     """
 
@@ -65,6 +66,7 @@ class CostModel:
     ratios: dict[str, list[float]] = field(default_factory=dict)
     head_ratios: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+    embedded: set[tuple[str, int]] = field(default_factory=set)
 
     def epoch_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds of one epoch, evaluation included."""
@@ -103,19 +105,32 @@ class CostModel:
         return self.costs[params["backbone"]].start_seconds + 1.0
 
     def trial_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        return self.start_seconds(params) + epochs * self.epoch_seconds(params)
+        """Predicted seconds of a trial, with its start, and the embedding if it is the first that needs it."""
+        return self.start_seconds(params) + epochs * self.epoch_seconds(params) + self.embedding_seconds(params)
+
+    def embedding_seconds(self, params: Mapping[str, Any]) -> float:
+        """Predicted seconds of the embedding that a trial on the head alone trains on, 0 once it is there."""
+        backbone = params["backbone"]
+        if not self.is_head_only(params) or self._what(params) in self.embedded:
+            return 0.0
+        pixels = float(params["resolution"] / self.resolutions[backbone]) ** 2
+        return self.costs[backbone].forward_seconds * pixels * (self.train_images + self.validation_images)
+
+    @staticmethod
+    def _what(params: Mapping[str, Any]) -> tuple[str, int]:
+        return str(params["backbone"]), int(params["resolution"])
 
     def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
         """Predicted seconds of retraining on train + validation."""
         images = self.train_images + self.validation_images
         growth = images / max(1, self.train_images)
-        embedding = self.costs[params["backbone"]].forward_seconds * images if self.is_head_only(params) else 0.0
         start = self.costs[params["backbone"]].start_seconds + 1.0  # in a process of its own
-        return start + epochs * self.epoch_seconds(params) * growth + embedding
+        return start + epochs * self.epoch_seconds(params) * growth + self.embedding_seconds(params)
 
     def run_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
         """Predicted seconds of a confirmation run: a trial in a process of its own."""
-        return self.costs[params["backbone"]].start_seconds + 1.0 + epochs * self.epoch_seconds(params)
+        start = self.costs[params["backbone"]].start_seconds + 1.0
+        return start + epochs * self.epoch_seconds(params) + self.embedding_seconds(params)
 
     def confirmation_seconds(
         self, params: Mapping[str, Any], epochs: int, *, seconds: float, repeats: int, at_once: int
@@ -151,9 +166,10 @@ class CostModel:
         Until a backbone has a trial of its own, it is corrected by those of the others: a machine that was busy during
         the measurement was busy for all.
         """
-        if start_seconds is not None:
-            self.starts.append(start_seconds)
+        if start_seconds is not None and not self.embedding_seconds(params):
+            self.starts.append(start_seconds)  # else it has the embedding in it
         if self.is_head_only(params):
+            self.embedded.add(self._what(params))
             kept_heads, self.head_ratios = self.head_ratios, []
             self.head_ratios = [*kept_heads, epoch_seconds / self.epoch_seconds(params)]
             return

@@ -12,7 +12,7 @@ from automl.backbones import default_params, find
 from automl.config import SearchConfig
 from automl.data import Dataset
 from automl.errors import NoTrialFinishedError, UsageError
-from automl.screening import Candidate, Choice, Cost, shortlist
+from automl.screening import MAX_IMAGES, Candidate, Choice, Cost, shortlist
 from automl.search.budget import CostModel
 from automl.space import Space
 
@@ -138,12 +138,15 @@ def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any
 
 def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
     """Return what trials of the screened backbones cost on `dataset`."""
+    train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
+    whole = train + validation <= MAX_IMAGES  # else the screening has embedded a sample
     return CostModel(
         {each.backbone: each.cost for each in screened},
         {each.backbone: each.resolution for each in screened},
-        train_images=len(dataset.rows("train")),
-        validation_images=len(dataset.rows("validation")),
-        test_images=len(dataset.rows("test")),
+        train_images=train,
+        validation_images=validation,
+        test_images=test,
+        embedded={(each.backbone, each.resolution) for each in screened if whole},
     )
 
 

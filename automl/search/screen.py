@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +13,23 @@ import torch
 from automl.backbones import build, find
 from automl.data import Dataset, open_cache
 from automl.paths import StudyFolder
-from automl.screening import imagenet_top1, knn_probe, latency_ms, linear_probe, measure_cost, probe_of
+from automl.screening import MAX_IMAGES, imagenet_top1, knn_probe, latency_ms, linear_probe, measure_cost, probe_of
 from automl.search.plan import Screened
 from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
 from automl.training import choose_device, choose_precision
 
-__all__ = ["groups_of", "screen_backbone"]
+__all__ = ["groups_of", "sampled", "screen_backbone"]
 
+LEAST_OF_CLASS = 5  # images in a sample, as many as the probes have folds
 CPU_BATCH = 8  # there, the time per image hardly depends on the batch
 
 
 def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Screened:
     """Embed training and validation images with `spec`'s backbone, probe the embedding, and time a few steps.
 
-    The embedding stays in the study's cache for the trials that train a head on it. Latency is measured at each of
+    The embedding stays in the study's cache for the trials that train a head on it, unless the images are so many that
+    a sample is looked at. Latency is measured at each of
     `resolutions`, everything else at the specification's.
     """
     started = time.perf_counter()
@@ -45,11 +48,12 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     variant = variant_of(backbone, spec.resolution, spec.crop_mode)
     array = open_cache(dataset.table, folder.pixels, variant, background=spec.background)
     start_seconds = time.perf_counter() - started
-    rows = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
+    targets = dataset.table["target"].to_numpy(np.int64)
+    every = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
+    rows = sampled(every, targets)
     embedding_started = time.perf_counter()
     embedding = embedding_of(spec, folder, dataset, model, array, rows, device=device, precision=precision)
     embed_seconds = time.perf_counter() - embedding_started
-    targets = dataset.table["target"].to_numpy(np.int64)
     groups = groups_of(dataset, rows)
     knn, linear = (probe_of(probe(embedding, targets[rows], groups)) for probe in (knn_probe, linear_probe))
     cost = measure_cost(
@@ -76,12 +80,38 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         choices=[
             {"name": "device", "value": device.type, "reason": device_reason},
             {"name": "precision", "value": precision.name, "reason": precision.reason},
+            *_told(len(rows), len(every)),
         ],
         knn_ci95=knn.ci95,
         linear_ci95=linear.ci95,
         prior=None if spec.weights == "none" else imagenet_top1(backbone),
         pretrained=spec.weights != "none",
     )
+
+
+def sampled(rows: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the `rows` ``(n,)`` that are screened: all of up to 5,000, else about as many with the shares of the
+    classes, and at least five images of each class that has them. The same rows give the same sample.
+
+    Args:
+        targets: Of every row of the manifest.
+    """
+    if len(rows) <= MAX_IMAGES:
+        return rows
+    rng, chosen = np.random.default_rng(0), []
+    for target in np.unique(targets[rows]):
+        own = rows[targets[rows] == target]
+        share = max(LEAST_OF_CLASS, round(MAX_IMAGES * len(own) / len(rows)))
+        chosen.append(rng.permutation(own)[:share])
+    return np.sort(np.concatenate(chosen))
+
+
+def _told(screened: int, images: int) -> list[dict[str, Any]]:
+    """Say that a sample is screened, if it is."""
+    if screened == images:
+        return []
+    reason = f"a sample of the {images:,} to train and validate on, with the shares of the classes"
+    return [{"name": "images screened", "value": screened, "reason": reason}]
 
 
 def groups_of(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:

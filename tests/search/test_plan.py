@@ -14,6 +14,7 @@ from automl.backbones import default_params, find
 from automl.errors import NoTrialFinishedError
 from automl.search.budget import Budget, CostModel
 from automl.search.plan import Plan, Screened, default_trials, load_plan, make_plan
+from automl.search.plan import cost_model as make_costs
 from automl.search.show import plan_lines
 from automl.space import make_space
 from automl.training.fine_tune import RECALIBRATION_IMAGES
@@ -69,8 +70,27 @@ def test_only_so_many_images_are_passed_for_recalibration() -> None:
 def test_the_refit_trains_on_validation_too() -> None:
     costs = cost_model(small_config(), 0.04, images=100)
     assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(2 + 4 * 5.25 * 1.25)
-    # for a head the embedding of all 125 images comes on top
-    assert costs.refit_seconds(HEAD, 4) == pytest.approx(2 + 125 * 0.01 + 4 * 0.0225 * 1.25)
+    assert costs.refit_seconds(HEAD, 4) == pytest.approx(2 + 4 * 0.0225 * 1.25)  # on the embedding of the trials
+
+
+def test_the_first_head_on_an_embedding_pays_for_it() -> None:
+    """Where a sample was screened, or at another resolution than the screening's."""
+    costs = cost_model(small_config(), 0.04, images=100)
+    cached = costs.trial_seconds(HEAD, 4)
+    assert costs.trial_seconds(HEAD | {"resolution": 64}, 4) == pytest.approx(cached + 4 * 125 * 0.01)
+    costs.embedded.clear()
+    assert costs.trial_seconds(HEAD, 4) == pytest.approx(cached + 125 * 0.01)
+    assert costs.refit_seconds(HEAD, 4) == pytest.approx(2 + 4 * 0.0225 * 1.25 + 125 * 0.01)
+    start = costs.start_seconds(EVERYTHING)
+    costs.learn(HEAD, costs.epoch_seconds(HEAD), 60.0)
+    assert costs.trial_seconds(HEAD, 4) == pytest.approx(cached)
+    assert costs.start_seconds(EVERYTHING) == start  # most of the 60 seconds were the embedding
+
+
+@pytest.mark.parametrize(("train", "known"), [(4000, True), (6000, False)])
+def test_what_is_screened_in_full_is_embedded(train: int, known: bool) -> None:
+    costs = make_costs(screened({RESNET: 0.01}), dataset(train=train, validation=500))
+    assert ((RESNET, 32) in costs.embedded) == known
 
 
 def test_predictions_learn_from_what_trials_took() -> None:

@@ -14,8 +14,8 @@ from automl.backbones import build, find, head_of
 from automl.data import Dataset, open_cache
 from automl.errors import DataError
 from automl.paths import StudyFolder
-from automl.search import trial
-from automl.search.screen import groups_of, screen_backbone
+from automl.search import screen, trial
+from automl.search.screen import groups_of, sampled, screen_backbone
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
 from automl.training import Outcome, measure
@@ -168,6 +168,33 @@ def test_the_embedding_is_computed_once_for_all_that_share_it(
     other = str(random_weights(tmp_path / "other.safetensors", seed=6))
     run(study, spec_of(weights=other, **HEAD), 2)
     assert len(embedded) == 2
+
+
+def test_of_many_images_a_sample_is_screened_and_trials_still_train_on_all(
+    study: StudyFolder, tmp_path: Path, embedded: list[set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset(study)
+    every = {*dataset.rows("train").tolist(), *dataset.rows("validation").tolist()}
+    monkeypatch.setattr(screen, "MAX_IMAGES", 24)
+    spec = spec_of(weights=str(random_weights(tmp_path / "resnet.safetensors")), **HEAD)
+    screened = screen_backbone(str(study.root), spec, [32])
+    (told,) = (each for each in screened.choices if each["name"] == "images screened")
+    assert (told["value"], f"{len(every)} to train and validate on" in told["reason"]) == (24, True)
+    run(study, spec, 0)
+    run(study, spec_of(weights=spec.weights, number=1, learning_rate=0.1, **HEAD), 1)
+    assert [len(each) for each in embedded] == [24, len(every)]
+    assert embedded[0] < every == embedded[1]
+
+
+def test_a_sample_has_the_shares_of_the_classes_and_some_of_each() -> None:
+    targets = np.repeat([0, 1, 2, 3], [20_000, 8_000, 40, 3])
+    rows = np.arange(len(targets), dtype=np.int64)[10:]
+    chosen = sampled(rows, targets)
+    assert np.bincount(targets[chosen]).tolist() == [3565, 1427, 7, 3]
+    assert (np.diff(chosen) > 0).all()
+    assert set(chosen.tolist()) <= set(rows.tolist())
+    assert (sampled(rows, targets) == chosen).all()
+    assert (sampled(rows[:5000], targets) == rows[:5000]).all()
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
