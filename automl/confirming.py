@@ -40,6 +40,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
     trials, often = driver.clock.confirmable(_best(job, study))
     if len(trials) < 2 or not often:
         logger.info("not trained again: there is no time for two of the best configurations before the refit")
+        _choose(job, study)  # from what one that was interrupted has left, if it has
         return
     kept = _kept(study, trials, often)
     study.set_user_attr("confirmation", kept)
@@ -68,13 +69,17 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
     work = [(str(job.folder.root.resolve()), each) for each in runs]
     try:
         each_task(confirm_on_worker, work, job.share, done=done, enough=lambda: driver.clock.before_refit(trials) < 0)
-        found = choose(job.folder, study)
-        if found is not None:
-            study.set_user_attr("confirmation", {**kept, "winner": found.winner, "why": found.why})
-            logger.info("chosen: trial %d with %s %.4f on average: %s", found.winner, job.config.search.metric,
-                        found.chosen.score, found.why)  # fmt: skip
+        _choose(job, study)
     finally:
         add_stage(study, "confirmation", job.budget.spent() - started)
+
+
+def _choose(job: Job, study: optuna.Study) -> None:
+    found = choose(job.folder, study)
+    if found is not None:
+        study.set_user_attr("confirmation", {**confirmation_of(study), "winner": found.winner, "why": found.why})
+        logger.info("chosen: trial %d with %s %.4f on average: %s", found.winner, job.config.search.metric,
+                    found.chosen.score, found.why)  # fmt: skip
 
 
 def _best(job: Job, study: optuna.Study) -> list[FrozenTrial]:

@@ -12,6 +12,7 @@ from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder
 from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
+from automl.ranking.ranks import best_of_search
 from automl.reporting import write_report
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt
@@ -92,8 +93,10 @@ def best_so_far(folder: StudyFolder) -> Path:
     if metrics is not None and "test" in metrics:
         return folder.model
     config = resolved(folder)
-    best = best_trial(load_study(folder, storage=config.search.storage))
-    if best is None or not folder.trial(best.number).weights.exists():
+    study = load_study(folder, storage=config.search.storage)
+    both = [each for each in (best_trial(study), best_of_search(study)) if each is not None]
+    best = next((each for each in both if folder.trial(each.number).weights.exists()), None)
+    if best is None:
         raise UsageError(f"no model in {folder.root} yet: no trial has finished")
     if metrics is None or metrics["trial"] != best.number:
         adopt_best(config, folder, best, note="the best so far of a search that has not ended", open_test=False)

@@ -15,8 +15,13 @@ import pytest
 
 from automl import confirming, pipeline, resuming
 from automl.data import Dataset
+from automl.errors import UsageError
+from automl.handing_over import best_so_far
 from automl.paths import StudyFolder
 from automl.ranking.leaderboard import best_trial
+from automl.ranking.ranks import best_of_search
+from automl.ranking.status import look
+from automl.search.clock import Clock
 from automl.search.cluster import Resources
 from automl.search.storage import load_study
 from tests.small import coloured, random_weights
@@ -179,3 +184,47 @@ def test_without_repeats_the_best_score_is_chosen_and_resume_can_ask_for_them(se
     assert ran.code == 0, ran.err
     assert kept_of(folder.root)["winner"] is not None
     shutil.rmtree(folder.root)
+
+
+def test_what_an_interrupted_one_has_left_is_chosen_from_when_the_time_is_over(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_task = confirming.each_task
+
+    def killed(function: Any, work: list[Any], *rest: Any, **options: Any) -> Any:
+        first = [each for each in work if each[1].run == 1]
+        each_task(function, first, *rest, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(confirming, "each_task", killed)
+    folder = StudyFolder(place / "runs" / "late")
+    assert search(place, "late", "--repeats", 3).code == 130
+    found = look(folder, load_study(folder))
+    assert found.again is None  # nobody drives it
+    monkeypatch.setattr(Clock, "confirmable", lambda clock, trials: ([], 0))
+    ran = automl("resume", folder.root, "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    kept = kept_of(folder.root)
+    assert kept["winner"] in kept["trials"]
+    assert {each["run"] for each in kept["done"]} == {1}
+    assert json.loads((folder.model / "metrics.json").read_text())["trial"] == kept["winner"]
+
+
+def test_before_the_refit_the_best_of_the_search_is_applied_where_the_winner_left_no_weights(
+    searched: Ran, place: Path
+) -> None:
+    folder = StudyFolder(place / "runs" / "no-package")
+    shutil.copytree(place / "runs" / "confirmed", folder.root)
+    shutil.rmtree(folder.model)
+    study = load_study(folder)
+    kept = kept_of(folder.root)
+    first = best_of_search(study)
+    assert first is not None
+    other = next(number for number in kept["trials"] if number != first.number)
+    study.set_user_attr("confirmation", {**kept, "winner": other})
+    folder.trial(other).weights.unlink(missing_ok=True)
+    assert json.loads((best_so_far(folder) / "metrics.json").read_text())["trial"] == first.number
+    folder.trial(first.number).weights.unlink()
+    shutil.rmtree(folder.model)
+    with pytest.raises(UsageError, match="no model"):
+        best_so_far(folder)

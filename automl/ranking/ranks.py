@@ -26,6 +26,7 @@ from automl.search.rungs import groups_of
 
 __all__ = [
     "RULES",
+    "best_of_search",
     "best_trial",
     "confirmation_of",
     "epochs_of",
@@ -69,12 +70,16 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     ``study.best_trial`` takes another one where scores are equal, as they often are on few validation images, and
     none where no trial finished.
     """
-    maximize, trials = study.direction == optuna.study.StudyDirection.MAXIMIZE, study.get_trials(deepcopy=False)
-    first = next(iter(in_order(trials, maximize=maximize)), None)
-    kept = confirmation_of(study)
+    first, kept = best_of_search(study), confirmation_of(study)
     if first is None or first.number not in kept.get("trials", []):
         return first
-    return next((each for each in trials if each.number == kept.get("winner")), first)
+    return next((each for each in study.get_trials(deepcopy=False) if each.number == kept.get("winner")), first)
+
+
+def best_of_search(study: optuna.Study) -> FrozenTrial | None:
+    """Return the trial that is first by the search's own scores; None if none is ranked."""
+    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    return next(iter(in_order(study.get_trials(deepcopy=False), maximize=maximize)), None)
 
 
 def confirmation_of(study: optuna.Study) -> dict[str, Any]:

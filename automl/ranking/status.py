@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
-from automl.ranking.ranks import best_trial, score_of
+from automl.ranking.ranks import best_trial, confirmation_of, score_of
 from automl.ranking.statistics import METRICS, interval
 from automl.search.lock import driver_of
 from automl.search.show import in_words
@@ -42,7 +42,8 @@ class Running:
 class Status:
     """A study at one moment. `driver` is None when nobody drives it; `best` is None before the first finished trial.
 
-    `trials` counts by Optuna's state; `gpus` is one line per GPU of this machine, as nvidia-smi has it.
+    `trials` counts by Optuna's state; `again` is how many confirmation runs are done, and of how many, while there are
+    any; `gpus` is one line per GPU of this machine, as nvidia-smi has it.
     """
 
     study: str
@@ -56,6 +57,7 @@ class Status:
     running: list[Running]
     best: dict[str, Any] | None
     gpus: list[str]
+    again: tuple[int, int] | None = None
 
     @property
     def left_seconds(self) -> float:
@@ -90,7 +92,15 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
         running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING and driver is not None],
         best=_best(folder, study),
         gpus=_gpus() if driver is not None else [],
+        again=_again(study) if driver is not None else None,
     )
+
+
+def _again(study: optuna.Study) -> tuple[int, int] | None:
+    kept = confirmation_of(study)
+    if not kept or "winner" in kept:
+        return None
+    return len(kept["done"]), kept["runs"] * len(kept["trials"])
 
 
 def _best(folder: StudyFolder, study: optuna.Study) -> dict[str, Any] | None:
@@ -149,6 +159,9 @@ def status_lines(status: Status) -> list[str]:
         score = "" if each.score is None else f", {status.metric} {words.number(status.metric, each.score)}"
         of = f"epoch {each.epoch} of {each.max_epochs}{score}, {words.duration(each.seconds)}"
         lines.append(f"Running  trial {each.trial}: {of}: {each.what}")
+    if status.again is not None:
+        done, wanted = status.again
+        lines.append(f"Again    {done} of {wanted} trainings of the best on new splits")
     if status.best is not None:
         score = words.number(status.metric, status.best["score"])
         bounds = words.bounds(status.metric, status.best["ci95"])
