@@ -56,7 +56,7 @@ def prepare(name: str, work: Path) -> Prepared:
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = folder.root / "images.csv"
     if not manifest.exists():
-        images = _images(name, work.resolve()).sample(sum(SIZES.values()), random_state=SEED)
+        images = images_of(name, work.resolve()).sample(sum(SIZES.values()), random_state=SEED)
         images["split"] = np.repeat(list(SIZES), list(SIZES.values()))
         write_atomic(manifest, images.to_csv(index=False))
     config = with_full_names(load_config(HERE / f"{name}.yaml").model_copy(update={"dataset": str(manifest)}))
@@ -73,7 +73,7 @@ def prepare(name: str, work: Path) -> Prepared:
     return prepared
 
 
-def _images(name: str, work: Path) -> pd.DataFrame:
+def images_of(name: str, work: Path) -> pd.DataFrame:
     if name == "textile":
         return textile_images()
     if name == "digits":
