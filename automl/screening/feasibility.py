@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +24,9 @@ __all__ = ["Cost", "latency_ms", "measure_cost"]
 PROBED_DEPTHS = (0.0, 0.5)
 _BY_DEPTH = ("step_seconds", "fixed_mb", "image_mb")
 STEPS = 5  # the fastest counts: whatever else the machine does only slows a step down
+ENOUGH_SECONDS = 4.0  # of steps at one depth
+MOST_FORWARDS = 8.0  # that a training step should take; forward, backward and update are three or four of them
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def measure_cost(
 ) -> Cost:
     """Take a few real training steps of `model` at the probed freeze depths: how long they take, how much memory.
 
-    Steps are timed with `batch_size` images, or with as many as fit. The model's weights are moved by these steps:
+    Steps are timed with `batch_size` images, or with as many as fit, and again, up to three times, where what comes out
+    is not plausible. The model's weights are moved by these steps:
     build a fresh one afterwards.
     """
     reset_peak_memory(device)
@@ -114,16 +119,23 @@ def measure_cost(
 
     fixed: dict[float, float] = {}
     per_image: dict[float, float] = {}
-    seconds: dict[float, float] = {}
+    sizes: dict[float, int] = {}
     for depth in PROBED_DEPTHS:
         step = _training_step(model, depth, images, precision=precision, device=device)
         fixed[depth], per_image[depth] = step_memory_mb(step, model, device)
-        size = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
-        step(size)
-        seconds[depth] = min(_timed(partial(step, size), device, clock) for _ in range(STEPS)) / size
-    batch = images(size)
+        sizes[depth] = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
+    forward, seconds = math.inf, dict.fromkeys(PROBED_DEPTHS, math.inf)
+    for _ in range(TRIES):
+        for depth, size in sizes.items():
+            step = _training_step(model, depth, images, precision=precision, device=device)
+            step(size)
+            seconds[depth] = min(seconds[depth], _fastest(partial(step, size), device, clock) / size)
+        batch = images(size)
+        forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
+        if _is_plausible(seconds, forward):
+            break
     return Cost(
-        forward_seconds=_forward_seconds(model, batch, device=device, precision=precision, clock=clock),
+        forward_seconds=forward,
         step_seconds=seconds,
         start_seconds=start_seconds,
         latency_ms=latency,
@@ -156,6 +168,22 @@ def _training_step(
         updater.zero_grad()
 
     return step
+
+
+def _is_plausible(seconds: Mapping[float, float], forward: float) -> bool:
+    """Whether steps of these `seconds` per image by depth fit each other and a forward pass: the machine may have been
+    busy while some of it was measured, and a backbone that seems ten times as dear as it is would never be tried."""
+    whole, half = (seconds[depth] for depth in PROBED_DEPTHS)
+    return half <= 1.2 * whole and whole <= MOST_FORWARDS * forward
+
+
+def _fastest(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+    started, fastest = clock(), math.inf
+    for _ in range(STEPS):
+        fastest = min(fastest, _timed(call, device, clock))
+        if clock() - started > ENOUGH_SECONDS:
+            break
+    return fastest
 
 
 def _timed(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -56,6 +57,38 @@ def test_what_is_measured_is_per_image_and_in_its_units(precision: object) -> No
     assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
     assert (cost.start_seconds, cost.parameters, cost.device) == (2.5, count, "cpu")
     assert cost.peak_memory_mb > 50
+
+
+class Busy:
+    """A clock by which everything takes a second, but the readings from `since` to `until` a hundred each: something
+    else had the machine then."""
+
+    def __init__(self, since: int, until: int) -> None:
+        self.now, self.reads, self.busy = 0.0, 0, range(since, until)
+
+    def __call__(self) -> float:
+        self.reads += 1
+        self.now += 100.0 if self.reads in self.busy else 1.0
+        return self.now
+
+
+def measured(clock: Callable[[], float]) -> Cost:
+    model = tiny("test_efficientnet")
+    return measure_cost(
+        model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0, clock=clock
+    )  # fmt: skip
+
+
+def test_what_was_measured_while_the_machine_was_busy_is_measured_again() -> None:
+    latency = 2 * 13  # readings
+    cost = measured(Busy(latency + 1, latency + 5))
+    assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
+    assert cost.forward_seconds == 0.25
+
+
+def test_on_a_machine_that_stays_busy_it_ends() -> None:
+    cost = measured(Busy(0, 10_000))
+    assert cost.step_seconds == {0.0: 25.0, 0.5: 25.0}
 
 
 def test_the_measured_step_trains_what_is_not_frozen() -> None:

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.real_studies import row_of, tables
+
+
+def board(**changes: Any) -> dict[str, Any]:
+    rows = [
+        {"trial": number, "score": score, "ci95": [score - 0.02, score + 0.02], "tied_with_best": number < 2}
+        for number, score in enumerate((0.95, 0.94, 0.90))
+    ]
+    corrected = {"value": 0.94, "ci95": [0.92, 0.96]}
+    return {
+        "rows": rows,
+        "confirmation": None,
+        "best_corrected": corrected,
+        "refit": {"test": {"accuracy": 0.93}},
+        **changes,
+    }
+
+
+def test_what_was_reported_is_compared_with_what_came_of_it() -> None:
+    row = row_of(board(), [0.92, 0.94, 0.89])
+    assert (row["expected"], row["inside"], row["confirmed"]) == (0.94, True, 0)
+    assert row["lost"] == pytest.approx(0.02)
+    assert row["tau_rank"] == pytest.approx(1 / 3)
+    assert row["tied_of_first"] == 2
+
+
+def test_the_confirmation_is_what_counts_where_there_is_one() -> None:
+    confirmed = {"expected": 0.96, "expected_ci95": [0.945, 0.97], "trials": [{}, {}, {}]}
+    row = row_of(board(confirmation=confirmed), [0.92, 0.94, 0.89])
+    assert (row["expected"], row["inside"], row["confirmed"]) == (0.96, False, 3)
+    table = tables(
+        pd.DataFrame([row | {"set": "digits", "seed": 0}, row_of(board(), [0.9, 0.8, 0.7]) | {"set": "b", "seed": 0}])
+    )
+    assert "| digits | 1 | 0.00 | +3.00 | +2.00 | 0.33 | 2.00 |" in table
+    assert "| all | 2 | 0.50 |" in table
