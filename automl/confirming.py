@@ -51,7 +51,8 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         for each in trials
         if (each.number, run) not in known
     ]
-    logger.info("training again, %d times each on new splits: trials %s", often, ", ".join(map(str, kept["trials"])))
+    times = "once" if often == 1 else f"{often} times"
+    logger.info("training again, %s each, on new splits: trials %s", times, ", ".join(map(str, kept["trials"])))
 
     def done(index: int, result: Any) -> None:
         wanted = runs[index]

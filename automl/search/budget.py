@@ -6,7 +6,7 @@ Costs start as predictions from the screening's measurements and are corrected b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
@@ -133,14 +133,13 @@ class CostModel:
         return start + epochs * self.epoch_seconds(params) + self.embedding_seconds(params)
 
     def confirmation_seconds(
-        self, params: Mapping[str, Any], epochs: int, *, seconds: float, repeats: int, at_once: int
+        self, several: Sequence[Mapping[str, Any]], epochs: int, *, seconds: float, repeats: int, at_once: int
     ) -> float:
-        """Seconds to keep, of a search of `seconds`, for training the best configurations again if they cost as much as
-        `params`: for three of them, `repeats` times; for as many as a fifth of the time pays for; or, where that is
-        not even three runs, none."""
-        one = self.run_seconds(params, epochs)
-        for runs in range(CONFIRMED * repeats, CONFIRMED - 1, -1):
-            needed = together(runs * one, one, at_once)
+        """Seconds to keep, of a search of `seconds`, for training the configurations `several` again: up to `repeats`
+        times each, as often as a fifth of the time pays for."""
+        runs = [self.run_seconds(each, epochs) for each in several]
+        for often in range(repeats, 0, -1):
+            needed = REFIT_MARGIN * together(often * sum(runs), max(runs), at_once)
             if needed <= CONFIRMATION_SHARE * seconds:
                 return needed
         return 0.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from automl.search.budget import REFIT_MARGIN, Budget, CostModel, together
+from automl.search.budget import CONFIRMED, REFIT_MARGIN, Budget, CostModel, together
 from automl.search.show import in_words
 from automl.search.study import StudyRecord
 from automl.space import Space
@@ -58,9 +58,11 @@ class Clock:
     def _reserve(self, params: Mapping[str, Any]) -> float:
         refits = self.refits(params)
         confirming = 0.0
-        if refits:
+        if refits and self._repeats:
+            best = [self._space.params(each.params) for each in self._record.best(CONFIRMED)]
+            several = (best + CONFIRMED * [params])[:CONFIRMED]
             confirming = self._costs.confirmation_seconds(
-                params, self._epochs, seconds=self._at_start, repeats=self._repeats, at_once=self._at_once
+                several, self._epochs, seconds=self._at_start, repeats=self._repeats, at_once=self._at_once
             )
         return confirming + self._costs.reserve(params, self._epochs, refit=refits)
 

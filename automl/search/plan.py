@@ -13,7 +13,7 @@ from automl.config import SearchConfig
 from automl.data import Dataset
 from automl.errors import NoTrialFinishedError, UsageError
 from automl.screening import MAX_IMAGES, Candidate, Choice, Cost, shortlist
-from automl.search.budget import CostModel
+from automl.search.budget import CONFIRMED, CostModel
 from automl.space import Space
 
 __all__ = ["Plan", "Screened", "cost_model", "default_trials", "load_plan", "make_plan"]
@@ -186,7 +186,11 @@ def make_plan(
         reserves[each.backbone] = costs.reserve(trials["everything"], epochs, refit=refits[each.backbone])
         again[each.backbone] = (
             costs.confirmation_seconds(
-                trials["everything"], epochs, seconds=seconds_left, repeats=config.search.repeats, at_once=at_once
+                CONFIRMED * [trials["everything"]],
+                epochs,
+                seconds=seconds_left,
+                repeats=config.search.repeats,
+                at_once=at_once,
             )
             if refits[each.backbone]
             else 0.0

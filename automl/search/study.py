@@ -23,6 +23,7 @@ found after taking the lock has no owner: it is told as interrupted.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -78,6 +79,11 @@ class StudyRecord:
         """Return the best COMPLETE trial, or None."""
         done = self.trials(TrialState.COMPLETE)
         return (max if self.maximize else min)(done, key=lambda each: each.value or 0.0) if done else None
+
+    def best(self, count: int) -> list[FrozenTrial]:
+        """Return the best COMPLETE trials, the best first."""
+        done = self.trials(TrialState.COMPLETE)
+        return (heapq.nlargest if self.maximize else heapq.nsmallest)(count, done, key=lambda each: each.value or 0.0)
 
     @patient
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
