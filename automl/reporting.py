@@ -1,12 +1,14 @@
-"""Gives the report what ranking does not have itself: pictures, augmentation contact sheets, and kept embeddings."""
+"""Gives the report what ranking does not have itself: pictures, augmentation contact sheets, and what was kept of the
+images: embeddings and pixels."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from automl.config import AUGMENTATIONS
@@ -56,10 +58,32 @@ def write_report(
             logger.warning("the report has no map of the images: %s", error)
             return None
 
+    def pixels() -> NDArray[Any] | None:
+        try:
+            return kept_pixels(folder, dataset, study)
+        except (AutoMLError, LookupError, TypeError, ValueError) as error:  # they were deleted, or an older spec
+            logger.warning("near-duplicates are not looked for: %s", error)
+            return None
+
     return report.write(
         folder, reports, study=study, limits=limits, metric=metric, contact_sheets=sheets, load_thumbnail=thumbnail,
-        load_embedding=embedding,
+        load_embedding=embedding, load_pixels=pixels,
     )  # fmt: skip
+
+
+def kept_pixels(folder: StudyFolder, dataset: Dataset, study: optuna.Study) -> NDArray[Any] | None:
+    """Return the smallest decoded images ``(N, R, R, 3) uint8`` that the trials of a study read."""
+    from automl.backbones import find  # these need torch
+    from automl.data import open_cache
+    from automl.search.spec import TrialSpec
+    from automl.search.trial import variant_of
+
+    kept = [trial.user_attrs["spec"] for trial in study.get_trials(deepcopy=False) if "spec" in trial.user_attrs]
+    if not kept:
+        return None
+    spec = min(map(TrialSpec.from_dict, kept), key=lambda each: each.resolution)
+    variant = variant_of(find(spec.backbone), spec.resolution, spec.crop_mode)
+    return open_cache(dataset.table, folder.pixels, variant, background=spec.background)
 
 
 def kept_embedding(folder: StudyFolder, dataset: Dataset, study: optuna.Study, number: int) -> Embedding | None:

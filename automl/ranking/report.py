@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from PIL import Image
 
@@ -26,7 +27,7 @@ from automl.ranking.files import load_curve, load_groups, load_json, load_manife
 from automl.ranking.gallery import Gallery, data_url
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.limits import Limits, limited
-from automl.ranking.near_duplicates import find_near_duplicates
+from automl.ranking.near_duplicates import NearDuplicates, find_near_duplicates
 from automl.ranking.plain import At, dump
 from automl.ranking.suspects import find_suspects
 from automl.ranking.winner import winner
@@ -35,7 +36,7 @@ __all__ = ["write"]
 
 _DISAGREEMENTS, _SMALL = 60, 96
 _SUSPECTS = 14
-_PAIRS = 8
+_GROUPS, _OF_A_GROUP = 7, 2
 TABLE_CLASSES = 15
 _SHEET = 1400
 
@@ -50,6 +51,7 @@ def write(
     contact_sheets: Mapping[str, Image.Image] | None = None,
     load_thumbnail: Callable[[int], Image.Image] | None = None,
     load_embedding: Callable[[int], Embedding | None] | None = None,
+    load_pixels: Callable[[], NDArray[Any] | None] | None = None,
 ) -> Path:
     """Write ``leaderboard.{json,schema.json,csv,md}`` and ``index.html`` below `reports`; return the path of the page.
 
@@ -59,6 +61,7 @@ def write(
         contact_sheets: A picture per augmentation policy, drawn by whoever can augment.
         load_thumbnail: Returns the picture of a row number of the manifest.
         load_embedding: Returns the kept embedding of a trial's backbone, or None.
+        load_pixels: Returns what is kept of the images, ``(N, R, R, 3) uint8`` by row number of the manifest, or None.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -68,6 +71,9 @@ def write(
     board = leaderboard.build(folder, study=within, metric=metric)
     found = facts.collect(folder, within, board, limits, excluded)
     found = _complete(folder, within, board, found, load_embedding)
+    pixels = load_pixels() if load_pixels is not None else None
+    if pixels is not None:
+        found = replace(found, near_duplicates=_near_duplicates(folder, pixels, found.audit))
     content = facts.content(board, found)
     write_atomic(target / "leaderboard.json", dump(content))
     write_atomic(target / facts.SCHEMA_FILE, facts.schema())
@@ -86,7 +92,7 @@ def _complete(
     found: facts.Facts,
     load_embedding: Callable[[int], Embedding | None] | None,
 ) -> facts.Facts:
-    """Add what only the report has: curves, the winner, the map, the audit, label suspects, near-duplicates."""
+    """Add what only the report has: curves, the winner, the map, the audit and the label suspects."""
     manifest, seed = load_manifest(folder), int(study.user_attrs.get("seed") or 0)
     paths = [] if manifest is None else manifest["path"].astype(str).tolist()
     best = winner(folder, study, board, paths)
@@ -98,8 +104,7 @@ def _complete(
         if trial.number in ranked
     }
     embedding = load_embedding(best.trial) if best is not None and load_embedding is not None else None
-    laid = suspects = alike = None
-    audit = load_json(folder.audit)
+    laid = suspects = None
     if best is not None and embedding is not None and manifest is not None:
         targets = manifest["target"].to_numpy(np.int64)
         classes = dict(zip(targets.tolist(), manifest["label"].astype(str), strict=True))
@@ -109,19 +114,28 @@ def _complete(
         laid = embedding_map(embedding, targets, predicted, seed=seed)
         splits = manifest["split"].astype(str).tolist()
         suspects = find_suspects(embedding, targets, load_groups(folder), paths, splits, names, seed=seed)
-        exact = [[copy["path"] for copy in each["copies"]] for each in (audit or {}).get("duplicates", [])]
-        labels = manifest["label"].astype(str).tolist()
-        alike = find_near_duplicates(embedding, paths, splits, labels, exact=exact, seed=seed)
     return replace(
         found,
         curves=curves,
         winner=best,
         embedding_map=laid,
-        audit=audit,
+        audit=load_json(folder.audit),
         suspects=suspects,
-        near_duplicates=alike,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _near_duplicates(
+    folder: StudyFolder, pixels: NDArray[Any], audit: Mapping[str, Any] | None
+) -> NearDuplicates | None:
+    """Look for near-duplicates in train and validation."""
+    manifest = load_manifest(folder)
+    if manifest is None:
+        return None
+    paths, splits, labels = (manifest[name].astype(str).tolist() for name in ("path", "split", "label"))
+    rows = np.flatnonzero(manifest["split"] != "test").astype(np.int64)
+    copies = [[each["path"] for each in group["copies"]] for group in (audit or {}).get("duplicates", [])]
+    return find_near_duplicates(pixels, rows, paths, splits, labels, copies=copies)
 
 
 def _curve(folder: StudyFolder, trial: FrozenTrial, metric: str | None) -> list[tuple[int, float]]:
@@ -144,8 +158,8 @@ def _context(
         gallery.add(each.row for each in best.mistakes)
     suspects = found.suspects.listed[:_SUSPECTS] if found.suspects else ()
     gallery.add(each.row for each in suspects)
-    pairs = found.near_duplicates.listed[:_PAIRS] if found.near_duplicates else ()
-    gallery.add((row for each in pairs for row in each.rows), _SMALL)
+    groups = found.near_duplicates.listed[:_GROUPS] if found.near_duplicates else ()
+    gallery.add(each.row for group in groups for each in group.images[:_OF_A_GROUP])
     disputed = list(compared.get("rows", {}).values())
     gallery.add(disputed[:_DISAGREEMENTS], _SMALL)
     figures = _figures(board, found, paths)
@@ -157,7 +171,8 @@ def _context(
         "pruned": sum(row.state == "PRUNED" for row in board.rows),
         "first_rows": payload.FIRST_ROWS,
         "shown_suspects": len(suspects),
-        "shown_pairs": len(pairs),
+        "shown_groups": len(groups),
+        "shown_of_a_group": _OF_A_GROUP,
         "table_classes": TABLE_CLASSES,
         "thinned": len(board.rows) > plots.MOST,
         "figures": figures,

@@ -282,17 +282,27 @@ def picture(row: int) -> Image.Image:
 
 
 def features(folder: StudyFolder) -> Embedding:
-    """Features of the training and validation images in which the classes lie apart, but for five odd images, and in
-    which two images are nearly the same."""
+    """Features of the training and validation images in which the classes lie apart, but for five odd images."""
     table = pd.read_parquet(folder.manifest)
     rows = np.flatnonzero(table["split"] != "test")
     classes = table["target"].to_numpy()[rows]
     classes[::150] = (classes[::150] + 1) % len(HOSTILE)
     rng = np.random.default_rng(5)
     vectors = 2 * rng.normal(size=(len(HOSTILE), 64))[classes] + rng.normal(size=(len(rows), 64))
-    twin = 4 + int(np.flatnonzero(classes[4:] == classes[3])[0])
-    vectors[twin] = 1.001 * vectors[3] + 0.01
     return Embedding(BACKBONES[0], 224, vectors.astype(np.float32), rows)
+
+
+def pixels(folder: StudyFolder) -> np.ndarray:
+    """Noise of 40 px for every image; of some, another one has the same, brighter and with a little noise of its own:
+    three within the training split, and one in training and validation under two labels."""
+    table = pd.read_parquet(folder.manifest)
+    rng = np.random.default_rng(6)
+    found = rng.integers(0, 200, (len(table), 40, 40, 3)).astype(np.uint8)
+    train, validation = (np.flatnonzero(table["split"] == name) for name in ("train", "validation"))
+    other = next(row for row in train[::-1] if table["target"][row] != table["target"][validation[0]])
+    for one, two in (*zip(train[:6:2], train[1:6:2], strict=True), (validation[0], other)):
+        found[two] = np.clip(1.05 * found[one] + rng.integers(-2, 3, (40, 40, 3)), 0, 255)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -305,6 +315,7 @@ def written(textile: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Pat
         contact_sheets={"rand & <b>": Image.new("RGB", (3000, 100))},
         load_thumbnail=picture,
         load_embedding=lambda trial: features(textile.folder),
+        load_pixels=lambda: pixels(textile.folder),
     )
 
 

@@ -50,7 +50,7 @@ def test_every_marked_number_is_that_of_the_json(page: Page, content: dict[str, 
         if path.endswith(("rank", "trial", "support", "images", "epochs")):
             assert int(shown) == exact
     assert {path.split("/")[1] for _, path, _ in page.numbers} >= {
-        *("rows", "why", "winner", "refit", "audit", "suspects", "fronts", "counts", "plan"),
+        *("rows", "why", "winner", "refit", "audit", "suspects", "near_duplicates", "fronts", "counts", "plan"),
     }
 
 
@@ -69,6 +69,7 @@ def test_numbers_are_rounded_as_everywhere(page: Page, content: dict[str, Any]) 
 
 def test_every_sentence_is_that_of_the_json(page: Page, content: dict[str, Any]) -> None:
     assert {"/answer/0", "/answer/1", "/rules/0", "/suspects/note", "/plan/warnings/0"} <= set(page.sentences)
+    assert {"/near_duplicates/note", "/near_duplicates/warning"} <= set(page.sentences)
     for path, text in page.sentences.items():
         assert plain(text) == at(content, path)
 
