@@ -6,7 +6,7 @@ Costs start as predictions from the screening's measurements and are corrected b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
@@ -54,6 +54,8 @@ class CostModel:
         costs: Measured per backbone, at `resolutions` of the same key.
         train_images, validation_images, test_images: Sizes of the splits.
         embedded: Backbones, each with a resolution, whose embedding of all images is there.
+        sampled: Whether the screening embedded a sample only.
+        random: Backbones with random weights, which every trial draws and embeds anew.
         recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
     """
 
@@ -67,6 +69,8 @@ class CostModel:
     head_ratios: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     embedded: set[tuple[str, int]] = field(default_factory=set)
+    sampled: bool = False
+    random: Collection[str] = ()
 
     def epoch_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds of one epoch, evaluation included."""
@@ -99,14 +103,15 @@ class CostModel:
 
     def start_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds from the start of a trial to its first step: as in the screening, whose process was new,
-        until there are trials on warm workers."""
-        if self.starts:
-            return mean(self.starts[-LEARNED_FROM:])
+        until there are trials on warm workers; and of the embedding, where the trial is the first that needs it."""
+        start = mean(self.starts[-LEARNED_FROM:]) if self.starts else self._new_process(params)
+        return start + self.embedding_seconds(params)
+
+    def _new_process(self, params: Mapping[str, Any]) -> float:
         return self.costs[params["backbone"]].start_seconds + 1.0
 
     def trial_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Predicted seconds of a trial, with its start, and the embedding if it is the first that needs it."""
-        return self.start_seconds(params) + epochs * self.epoch_seconds(params) + self.embedding_seconds(params)
+        return self.start_seconds(params) + epochs * self.epoch_seconds(params)
 
     def embedding_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds of the embedding that a trial on the head alone trains on, 0 once it is there."""
@@ -124,13 +129,12 @@ class CostModel:
         """Predicted seconds of retraining on train + validation."""
         images = self.train_images + self.validation_images
         growth = images / max(1, self.train_images)
-        start = self.costs[params["backbone"]].start_seconds + 1.0  # in a process of its own
-        return start + epochs * self.epoch_seconds(params) * growth + self.embedding_seconds(params)
+        training = epochs * self.epoch_seconds(params) * growth
+        return self._new_process(params) + training + self.embedding_seconds(params)
 
     def run_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
         """Predicted seconds of a confirmation run: a trial in a process of its own."""
-        start = self.costs[params["backbone"]].start_seconds + 1.0
-        return start + epochs * self.epoch_seconds(params) + self.embedding_seconds(params)
+        return self._new_process(params) + epochs * self.epoch_seconds(params) + self.embedding_seconds(params)
 
     def confirmation_seconds(
         self, several: Sequence[Mapping[str, Any]], epochs: int, *, seconds: float, repeats: int, at_once: int
@@ -165,10 +169,13 @@ class CostModel:
         Until a backbone has a trial of its own, it is corrected by those of the others: a machine that was busy during
         the measurement was busy for all.
         """
-        if start_seconds is not None and not self.embedding_seconds(params):
-            self.starts.append(start_seconds)  # else it has the embedding in it
-        if self.is_head_only(params):
-            self.embedded.add(self._what(params))
+        head_only = self.is_head_only(params)
+        embeds = head_only and (self.sampled or self.embedding_seconds(params) > 0)  # or waited for one that did
+        if start_seconds is not None and not embeds:
+            self.starts.append(start_seconds)
+        if head_only:
+            if params["backbone"] not in self.random:
+                self.embedded.add(self._what(params))
             kept_heads, self.head_ratios = self.head_ratios, []
             self.head_ratios = [*kept_heads, epoch_seconds / self.epoch_seconds(params)]
             return

@@ -146,7 +146,9 @@ def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
         train_images=train,
         validation_images=validation,
         test_images=test,
-        embedded={(each.backbone, each.resolution) for each in screened if whole},
+        embedded={(each.backbone, each.resolution) for each in screened if whole and each.pretrained},
+        sampled=not whole,
+        random=frozenset(each.backbone for each in screened if not each.pretrained),
     )
 
 
