@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
-from automl.ranking import confirmed, tables
+from automl.ranking import confirmed, tables, words
 from automl.ranking.confirmed import Confirmation
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.plain import plain
@@ -191,6 +191,8 @@ def build(
     told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
     if by != objective:
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
+    if confirmation and chosen is None and by == objective:
+        told += _cut_short(study, scores, by)
     package = load_json(folder.model / "metrics.json")
     refit = package if package is not None and "test" in package else None  # else of a search that has not ended
     return Leaderboard(
@@ -219,6 +221,23 @@ def _confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequence[Fro
     if found is None or all(each.trial != kept["winner"] for each in found.trials):
         return None
     return replace(found, winner=int(kept["winner"]), why=str(kept["why"]))
+
+
+def _cut_short(study: optuna.Study, scores: Mapping[int, float], metric: str) -> list[str]:
+    """Say what came of trainings of the best on new splits by which nothing is chosen."""
+    done = [each for each in confirmation_of(study).get("done", []) if each["trial"] in scores]
+    if not done:
+        return []
+    if confirmation_of(study).get("winner") is not None:
+        return ["What was chosen by training the best again no longer counts: another trial leads here."]
+    each_one = (
+        f"trial {each['trial']} {words.number(metric, each['score'])} (in the search "
+        f"{words.number(metric, scores[each['trial']])})"
+        for each in done[:10]
+    )
+    return [
+        f"Training the best again was cut short, so nothing was chosen by it. On new splits: {', '.join(each_one)}."
+    ]
 
 
 def _confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool) -> tuple[Row, ...]:

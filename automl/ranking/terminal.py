@@ -52,7 +52,7 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
     if facts is not None and facts.limits:
         others = f"Among trials with {facts.limits}; {facts.excluded} others are left out."
         console.print(others, markup=False, soft_wrap=True, highlight=False)
-    for sentence in words.answer(board):
+    for sentence in (*board.notes, *words.answer(board)):
         console.print(sentence, markup=False, soft_wrap=True, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")

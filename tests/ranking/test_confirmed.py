@@ -105,7 +105,10 @@ def test_before_it_is_decided_the_search_ranks(tmp_path: Path) -> None:
     first = best_trial(study)
     assert first is not None
     assert first.number == 0
-    assert leaderboard.build(folder, study=study).confirmation is None
+    board = leaderboard.build(folder, study=study)
+    assert board.confirmation is None
+    (note,) = (each for each in board.notes if "cut short" in each)
+    assert "trial 0 90.0 % (in the search 98.0 %)" in note
 
 
 def test_the_leaderboard_has_the_winner_first_then_the_confirmed(tmp_path: Path) -> None:
@@ -141,7 +144,9 @@ def test_a_better_trial_since_then_makes_it_void(tmp_path: Path) -> None:
     first = best_trial(study)
     assert first is not None
     assert first.number == 2
-    assert leaderboard.build(folder, study=study).confirmation is None
+    board = leaderboard.build(folder, study=study)
+    assert board.confirmation is None
+    assert any("no longer counts" in note for note in board.notes)
 
 
 def test_filters_that_leave_out_the_winner_leave_out_the_confirmation(tmp_path: Path) -> None:
