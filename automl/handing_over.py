@@ -124,7 +124,7 @@ def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, whole: 
     if metrics.get("trial") != best.number or "test" not in metrics or not (folder.model / "package.json").exists():
         return False
     refitted = metrics.get("refitted", True) and metrics["epochs"] >= best.user_attrs["spec"]["epochs"]
-    return refitted or (not metrics.get("refitted", True) and not whole)
+    return refitted or bool(metrics.get("refit_spoiled")) or (not metrics.get("refitted", True) and not whole)
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

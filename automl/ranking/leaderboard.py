@@ -195,6 +195,8 @@ def build(
         told += _cut_short(study, scores, by)
     package = load_json(folder.model / "metrics.json")
     refit = package if package is not None and "test" in package else None  # else of a search that has not ended
+    if refit is not None and refit.get("refit_spoiled"):
+        told.append(f"Of the model that was handed over: {refit.get('note')}.")
     return Leaderboard(
         study=folder.name,
         metric=by,

@@ -5,6 +5,8 @@ Where there is no time for it, the weights that the trial itself left are handed
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +30,10 @@ from automl.training import Normalise, choose_device, choose_precision, load_wei
 
 __all__ = ["RefitSpec", "adopt", "affordable_epochs", "refit", "score"]
 
+logger = logging.getLogger(__name__)
+
+SPOILED = 1.25  # times the training loss of the trial; from one seed to another it hardly changes where all goes well
+
 
 @dataclass(frozen=True)
 class RefitSpec:
@@ -49,7 +55,9 @@ def refit(
 ) -> dict[str, Any]:
     """Train on train + validation, score the test split, write the package. Returns what `metrics.json` holds.
 
-    An interrupted refit of the same specification goes on from its checkpoint.
+    An interrupted refit of the same specification goes on from its checkpoint. One that ends with a much higher
+    training loss than the trial did has gone wrong, as a training can by its seed; then the trial's own weights, which
+    the validation images have vouched for, are handed over, if it left them.
 
     Raises:
         OutputError: A file cannot be written.
@@ -71,25 +79,60 @@ def refit(
     )
     if outcome.reason == "diverged":
         raise FloatingPointError(f"the refit of trial {wanted.trial} diverged after {outcome.epochs} epochs")
+    spoiled, before = _spoiled(study, wanted.trial)
+    if spoiled and study.trial(wanted.trial).weights.exists():
+        logger.warning("%s; trial %d is handed over with its own weights", spoiled, wanted.trial)
+        seconds, epochs = float(before["seconds"]), int(before["epoch"])
+        kept = replace(wanted, note=f"{spoiled}, so the trial's own weights are handed over")
+        metrics = adopt(kept, study, epochs=epochs, seconds=seconds, max_pixels=max_pixels, spoiled=True)
+        folder.checkpoint.unlink(missing_ok=True)
+        return metrics
     training = {
         "refitted": True,
         "epochs": outcome.epochs,
         "train_images": len(rows),
         "train_seconds": round(time.monotonic() - started, 1),
     }
+    if spoiled:
+        logger.warning(spoiled)
+        wanted = replace(wanted, note="; ".join(filter(None, [wanted.note, spoiled])))
     metrics = _package(outcome.model, wanted, study, dataset, training, max_pixels=max_pixels)
     folder.checkpoint.unlink(missing_ok=True)
     return metrics
 
 
+def _spoiled(study: StudyFolder, trial: int) -> tuple[str, dict[str, Any]]:
+    """Say if the refit has gone wrong: it learned its training images much less than the trial did, in as many epochs.
+    Returns that, or an empty text, and the last epoch of the trial."""
+    try:
+        before, after = (
+            json.loads(folder.metrics.read_text().splitlines()[-1]) for folder in (study.trial(trial), study.refit)
+        )
+        losses = float(before["train_loss"]), float(after["train_loss"])
+        comparable = after["epoch"] >= before["epoch"]
+    except (OSError, ValueError, LookupError, TypeError):  # of an older version, or deleted
+        return "", {}
+    if not comparable or losses[1] <= SPOILED * losses[0] + 0.05:
+        return "", before
+    return f"the refit ended with a training loss of {losses[1]:.3f} where the trial had {losses[0]:.3f}", before
+
+
 def adopt(
-    wanted: RefitSpec, study: StudyFolder, *, epochs: int, seconds: float, max_pixels: int, open_test: bool = True
+    wanted: RefitSpec,
+    study: StudyFolder,
+    *,
+    epochs: int,
+    seconds: float,
+    max_pixels: int,
+    open_test: bool = True,
+    spoiled: bool = False,
 ) -> dict[str, Any]:
     """Write the package of a trial with the weights that the trial left, which know the training split alone.
 
     Args:
         epochs, seconds: That the trial was trained for.
         open_test: Whether the test split is scored. Without, the metrics have no `test`.
+        spoiled: Whether a refit was made and has gone wrong.
 
     Returns:
         What `metrics.json` holds.
@@ -109,6 +152,7 @@ def adopt(
     load_weights(study.trial(wanted.trial).weights, model)
     training = {
         "refitted": False,
+        "refit_spoiled": spoiled,
         "epochs": epochs,
         "train_images": len(dataset.rows("train")),
         "train_seconds": round(seconds, 1),

@@ -194,3 +194,36 @@ def test_a_trial_can_be_handed_over_without_a_look_at_the_test_split(fresh: Fres
     folder.trial(0).weights.write_bytes(b"torn")
     with pytest.raises(UsageError, match="cannot read weights"):
         adopt(wanted, folder, epochs=1, seconds=1.0, max_pixels=10**6)
+
+
+def spoil(folder: StudyFolder, spec: TrialSpec, loss: float) -> None:
+    """Train trial 0, and note that it ended with this training loss."""
+    dataset = load_dataset(folder)
+    rows = {"train_rows": dataset.rows("train"), "validation_rows": dataset.rows("validation")}
+    run_trial(spec, folder, folder.trial(0), **rows)
+    *before, last = folder.trial(0).metrics.read_text().splitlines()
+    lines = [*before, json.dumps({**json.loads(last), "train_loss": loss})]
+    folder.trial(0).metrics.write_text("\n".join(lines) + "\n")
+
+
+def test_a_refit_that_went_wrong_is_not_handed_over(fresh: Fresh) -> None:
+    folder, spec = fresh(), spec_of()
+    spoil(folder, spec, 0.0)
+    metrics = run(folder, spec)
+    assert (metrics["refitted"], metrics["refit_spoiled"]) == (False, True)
+    assert "where the trial had 0.000" in metrics["note"]
+    assert metrics["test_opened"] == 1  # by the model that is handed over alone
+    trained = safetensors.torch.load_file(folder.trial(0).weights)
+    assert all(torch.equal(trained[name], value) for name, value in weights(folder).items() if name in trained)
+    folder.trial(0).weights.unlink()
+    metrics = run(folder, spec)
+    assert metrics["refitted"]
+    assert "where the trial had 0.000" in metrics["note"]
+
+
+def test_a_refit_like_its_trial_is_handed_over(fresh: Fresh) -> None:
+    folder, spec = fresh(), spec_of()
+    spoil(folder, spec, 10.0)
+    metrics = run(folder, spec)
+    assert metrics["refitted"]
+    assert metrics["note"] == ""
