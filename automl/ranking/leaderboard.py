@@ -11,7 +11,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
-from automl.ranking import confirmed, tables, words
-from automl.ranking.confirmed import Confirmation
+from automl.ranking import tables
+from automl.ranking.confirmed import RULE, Confirmation
+from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.plain import plain
-from automl.ranking.ranks import RULES, best_trial, confirmation_of, epochs_of, in_order, is_ranked, score_of
+from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
 from automl.ranking.sureness import Sureness, how_sure
@@ -180,8 +181,8 @@ def build(
     current = [each.pick(np.flatnonzero(~np.isin(each.numbers, stale))) for each in scored]
     sure = how_sure(ranked, current, load_groups(folder), by, larger=larger, seed=seed)
     rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
-    chosen = _confirmation(folder, study, ranked) if confirmation and by == objective else None
-    rows = _confirmed_first(rows, chosen, larger=larger) if chosen else rows
+    chosen = valid_confirmation(folder, study, ranked) if confirmation and by == objective else None
+    rows = confirmed_first(rows, chosen, larger=larger) if chosen else rows
     unsure = [row.trial for row in rows if row.ci95 is None]
     notes = {
         "No interval, no comparison: trials without readable predictions:": [n for n in unsure if n not in stale],
@@ -192,7 +193,7 @@ def build(
     if by != objective:
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
     if confirmation and chosen is None and by == objective:
-        told += _cut_short(study, scores, by)
+        told += cut_short(study, scores, by)
     package = load_json(folder.model / "metrics.json")
     refit = package if package is not None and "test" in package else None  # else of a search that has not ended
     if refit is not None and refit.get("refit_spoiled"):
@@ -207,62 +208,11 @@ def build(
         refit=refit,
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
-        rules=(*RULES, confirmed.RULE) if chosen else RULES,
+        rules=(*RULES, RULE) if chosen else RULES,
         notes=tuple(told),
         best_corrected=sure.corrected,
         confirmation=chosen,
     )
-
-
-def _confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Confirmation | None:
-    """Return the confirmation if it is over and is one of what is `ranked` now."""
-    kept, numbers = confirmation_of(study), [trial.number for trial in ranked]
-    if not numbers or kept.get("winner") not in numbers or numbers[0] not in kept["trials"]:
-        return None
-    found = confirmed.choose(folder, study)
-    if found is None or all(each.trial != kept["winner"] for each in found.trials):
-        return None
-    return replace(found, winner=int(kept["winner"]), why=str(kept["why"]))
-
-
-def _cut_short(study: optuna.Study, scores: Mapping[int, float], metric: str) -> list[str]:
-    """Say what came of trainings of the best on new splits by which nothing is chosen."""
-    done = [each for each in confirmation_of(study).get("done", []) if each["trial"] in scores]
-    if not done:
-        return []
-    if confirmation_of(study).get("winner") is not None:
-        return ["What was chosen by training the best again no longer counts: another trial leads here."]
-    each_one = (
-        f"trial {each['trial']} {words.number(metric, each['score'])} (in the search "
-        f"{words.number(metric, scores[each['trial']])})"
-        for each in done[:10]
-    )
-    return [
-        f"Training the best again was cut short, so nothing was chosen by it. On new splits: {', '.join(each_one)}."
-    ]
-
-
-def _confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool) -> tuple[Row, ...]:
-    order = {each.trial: each for each in (found.chosen, *found.trials)}
-    by_trial = {row.trial: row for row in rows}
-    first = [
-        replace(
-            by_trial[number],
-            tied_with_best=number == found.winner or each.tied,
-            behind_best_ci95=None if number == found.winner else _signed(each.behind_best_ci95, larger),
-            confirmed_score=each.score,
-            confirmed_ci95=each.ci95,
-        )
-        for number, each in order.items()
-        if number in by_trial
-    ]
-    rest = [row for row in rows if row.trial not in order]
-    return tuple(replace(row, rank=rank) for rank, row in enumerate([*first, *rest], start=1))
-
-
-def _signed(limits: tuple[float, float] | None, larger: bool) -> tuple[float, float] | None:
-    """Turn limits of "how much better" into those of a difference of scores."""
-    return limits if larger or limits is None else (-limits[1], -limits[0])
 
 
 def _scores(
