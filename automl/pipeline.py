@@ -147,7 +147,7 @@ def _first_answer(
         return None, []
     made = _plan(job, screened[:1], choices, unfinished=True)
     space = _space(job, made)
-    head = default_trials(made.backbones, space)[:1]
+    head = default_trials(made.backbones, space, job.config.training.epochs)[:1]
     if not CostModel.is_head_only(space.params(head[0])) or made.budget["least_seconds"] > job.budget.seconds:
         return None, screened
     study = _begin(job, made)
@@ -247,7 +247,7 @@ def _describe(study: optuna.Study, job: Job, made: Plan) -> None:
 def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
     """Run the trials of the plan until the search is over. Returns the driver, for what it knows of the time."""
     started, before = job.budget.spent(), float(study.user_attrs.get("spent_seconds", 0.0))
-    defaults = default_trials(made.backbones, _space(job, made))
+    defaults = default_trials(made.backbones, _space(job, made), job.config.training.epochs)
     driver = _driver(job, study, made, defaults, spent_before=before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", before)

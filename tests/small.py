@@ -114,7 +114,7 @@ def make_driver(
         config=config,
         space=space,
         weights=dict.fromkeys(names, "none"),
-        defaults=default_trials(names, space) if defaults else [],
+        defaults=default_trials(names, space, config.training.epochs) if defaults else [],
         costs=cost_model(config, seconds),
         latency=dict.fromkeys(((name, 32) for name in names), 2.0),
         budget=Budget(config.search.budget, clock),

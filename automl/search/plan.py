@@ -18,6 +18,8 @@ from automl.space import Space
 
 __all__ = ["Plan", "Screened", "cost_model", "default_trials", "load_plan", "make_plan"]
 
+FEW_EPOCHS = 8  # up to here a sound trial has no augmentation
+
 
 @dataclass(frozen=True)
 class Screened:
@@ -105,18 +107,36 @@ class Plan:
         }
 
 
-def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any]]:
+def _policy(epochs: int) -> str:
+    """Return the augmentation policy that a sound trial of `epochs` epochs has where it trains more than the head.
+
+    In a short run augmentation hides more than it teaches. Held-out accuracy of EfficientNet-Lite after four epochs,
+    everything trainable, 480 training images at 224 px, one pair of runs for each seed and split:
+
+        simulated textile, Lite0    none  0.992 0.987 0.979 0.987    light  0.981 0.971 0.981 0.984
+        simulated textile, Lite1    none  0.718                      light  0.766
+        simulated textile, Lite2    none  0.995 0.989                light  0.952 0.973
+        Fashion-MNIST, Lite0        none  0.875 0.902 0.832          light  0.856 0.870 0.819
+    """
+    return "none" if epochs <= FEW_EPOCHS else "light"
+
+
+def default_trials(backbones: Sequence[str], space: Space, epochs: int) -> list[dict[str, Any]]:
     """Return the sound configurations that are tried before anything is sampled, in order.
 
-    First the head alone on every backbone (an answer within a minute), then for each backbone in turn three quarters
-    frozen and everything trainable: which of the two is right depends on the data.
+    First the head alone on every backbone (an answer within a minute), then for each backbone in turn everything
+    trainable and three quarters frozen: which of the two is right depends on the data, and a budget that ends between
+    them has had the one that learns more.
+
+    Args:
+        epochs: Of a whole trial.
     """
     heads, pairs = [], []
     for name in backbones:
         backbone = find(name)
         base = default_params(backbone)
         sound = {
-            "augmentation": "light",
+            "augmentation": _policy(epochs),
             "batch_size": 32,
             "weight_decay": 0.05,
             "label_smoothing": 0.1,
@@ -128,7 +148,7 @@ def default_trials(backbones: Sequence[str], space: Space) -> list[dict[str, Any
         nearest = space.nearest({**sound, **head})
         if CostModel.is_head_only(space.params(nearest)):  # else the space has no trial on cached features
             heads.append(nearest)
-        pairs += [space.nearest({**sound, "freeze_depth": depth}) for depth in (0.75, 0.0)]
+        pairs += [space.nearest({**sound, "freeze_depth": depth}) for depth in (0.0, 0.75)]
     unique: list[dict[str, Any]] = []
     for params in [*heads, *pairs]:
         if params not in unique:
@@ -173,15 +193,14 @@ def make_plan(
     """
     costs = cost_model(screened, dataset)
     epochs = config.training.epochs
-    kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, "light"), "everything": (0.0, "light")}
+    policy = _policy(epochs)
+    kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, policy), "everything": (0.0, policy)}
     seconds: dict[str, dict[str, float]] = {}
     epoch_seconds, reserves, refits, again = {}, {}, {}, {}
     for each in screened:
         sound = space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))
         sound |= {"backbone": each.backbone, "mixup": 0.0, "cutmix": 0.0}
-        trials = {
-            kind: {**sound, "freeze_depth": depth, "augmentation": policy} for kind, (depth, policy) in kinds.items()
-        }
+        trials = {kind: {**sound, "freeze_depth": depth, "augmentation": name} for kind, (depth, name) in kinds.items()}
         seconds[each.backbone] = {kind: costs.trial_seconds(params, epochs) for kind, params in trials.items()}
         epoch_seconds[each.backbone] = costs.epoch_seconds(trials["everything"])
         refits[each.backbone] = costs.refit_fits(trials["everything"], epochs, seconds_left)
@@ -220,7 +239,7 @@ def make_plan(
         for each in decided
     ]
     kept = [choice.backbone for choice in decided if choice.included]
-    tried = [space.params({**each}) for each in default_trials(kept, space)]
+    tried = [space.params({**each}) for each in default_trials(kept, space, epochs)]
     least = min(costs.trial_seconds(each, epochs) + costs.reserve(each, epochs, refit=False) for each in tried)
     reserve = min(reserves[each] for each in kept)
     confirming = min((again[each] for each in kept if again[each]), default=0.0)

@@ -37,6 +37,7 @@ from automl.search.trial import prepare_process, run_trial, variant_of
 from automl.space import Space, make_space
 from automl.stages import audit, decode_once, locate_weights, with_full_names
 from automl.training import Normalise, choose_device, choose_precision, predict_logits
+from benchmarks.curves.recorded import EPOCHS
 from benchmarks.fashion_mnist import write as write_fashion_mnist
 
 HERE = Path(__file__).parent
@@ -55,7 +56,7 @@ def images_of(name: str, work: Path) -> pd.DataFrame:
 
 def configurations(space: Space, backbones: list[str], count: int) -> list[dict[str, Any]]:
     """Return `count` points of the space: the defaults of a search in its order, then random ones."""
-    chosen = default_trials(backbones, space)
+    chosen = default_trials(backbones, space, EPOCHS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
     while len(chosen) < count:
         trial = study.ask(space.distributions)

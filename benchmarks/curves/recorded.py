@@ -24,6 +24,7 @@ from automl.space import Space, make_space
 HERE = Path(__file__).parent
 SETS = ("textile", "fashion-mnist")
 VALIDATION_IMAGES = 200  # as `record.SIZES` has it
+EPOCHS = 6  # of each recorded trial
 CHANCE = 0.1  # accuracy that the regressions give a diverged configuration
 COLOURS = ("#888888", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#000000")
 

@@ -39,7 +39,7 @@ from automl.search.rungs import Rungs, groups_of
 from automl.search.sampler import make_sampler
 from automl.space import Space
 from benchmarks.curves import recorded
-from benchmarks.curves.recorded import HERE, SETS, Cost, Curve, Params, World, features, points_of
+from benchmarks.curves.recorded import EPOCHS, HERE, SETS, Cost, Curve, Params, World, features, points_of
 
 SHARES = np.linspace(0.02, 1.0, 50).round(2)  # of the horizon
 SHOWN = (0.02, 0.04, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of them in the tables
@@ -122,7 +122,7 @@ class ImprovementPerSecond(Proposer):
 
 def samplers(space: Space, cost: Cost) -> dict[str, Callable[[int], Proposer]]:
     """Return a maker of each sampler, from its seed, by its name in the tables."""
-    pairs = default_trials(space.choices("backbone"), space)
+    pairs = default_trials(space.choices("backbone"), space, EPOCHS)
     cheap = sorted(pairs, key=lambda each: cost([each])[0])
 
     def cheapest_of(candidates: int, defaults: list[Params] = cheap) -> Callable[[int], Proposer]:

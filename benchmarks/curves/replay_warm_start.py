@@ -48,7 +48,7 @@ def proposer(
     space: Space, world: World, seed: int, taken: Sequence[Params], *, enqueued: bool, beta: float | None
 ) -> Proposer:
     """Return the program's order of trials, with what is `taken` from an earlier search."""
-    sound = default_trials(space.choices("backbone"), space)
+    sound = default_trials(space.choices("backbone"), space, recorded.EPOCHS)
     heads, rest = ([each for each in sound if is_head_only(each) == wanted] for wanted in (True, False))
     first = [each for each in taken if each not in heads] if enqueued else []
     density = Prior(space.distributions, taken) if beta is not None else None

@@ -13,7 +13,7 @@ import pytest
 from automl.backbones import default_params, find
 from automl.errors import NoTrialFinishedError
 from automl.search.budget import Budget, CostModel
-from automl.search.plan import Plan, Screened, default_trials, load_plan, make_plan
+from automl.search.plan import FEW_EPOCHS, Plan, Screened, default_trials, load_plan, make_plan
 from automl.search.plan import cost_model as make_costs
 from automl.search.show import plan_lines
 from automl.space import make_space
@@ -127,18 +127,19 @@ def test_defaults_are_the_head_of_every_backbone_then_pairs() -> None:
     space = make_space(
         [RESNET, VIT], {"freeze_depth": [0.0, 0.5, 0.75, 1.0], "augmentation": ["light", "none"], "resolution": [64]}
     )
-    trials = default_trials([RESNET, VIT], space)
+    trials = default_trials([RESNET, VIT], space, 20)
     assert [(each["backbone"], each["freeze_depth"], each["augmentation"]) for each in trials] == [
-        (RESNET, 1.0, "none"), (VIT, 1.0, "none"), (RESNET, 0.75, "light"), (RESNET, 0.0, "light"),
-        (VIT, 0.75, "light"), (VIT, 0.0, "light"),
+        (RESNET, 1.0, "none"), (VIT, 1.0, "none"), (RESNET, 0.0, "light"), (RESNET, 0.75, "light"),
+        (VIT, 0.0, "light"), (VIT, 0.75, "light"),
     ]  # fmt: skip
+    assert {each["augmentation"] for each in default_trials([RESNET, VIT], space, FEW_EPOCHS)} == {"none"}
 
 
 def test_defaults_are_sound_for_their_family_and_within_the_space() -> None:
     rates: Any = {"low": 1e-5, "high": 3e-3, "log": True}
     config = small_config("backbones: [test_resnet, test_vit]\nparams: {learning_rate: " + json.dumps(rates) + "}")
     space = make_space([RESNET, VIT], config.params)
-    trials = default_trials([RESNET, VIT], space)
+    trials = default_trials([RESNET, VIT], space, 20)
     sound = {name: default_params(find(name))["learning_rate"] for name in (RESNET, VIT)}
     assert {each["backbone"]: each["learning_rate"] for each in trials if each["learning_rate"] < 3e-3} == {
         name: rate for name, rate in sound.items() if rate < 3e-3
@@ -151,7 +152,7 @@ def test_defaults_are_sound_for_their_family_and_within_the_space() -> None:
 
 def test_one_default_is_not_tried_twice() -> None:
     space = make_space([RESNET], {"freeze_depth": [0.0], "augmentation": ["none"]})
-    assert len(default_trials([RESNET], space)) <= 1
+    assert len(default_trials([RESNET], space, 20)) <= 1
 
 
 def test_the_plan_divides_the_budget() -> None:

@@ -152,7 +152,7 @@ def test_it_is_tried_after_the_heads_and_before_the_other_defaults(tmp_path: Pat
     driver = make_driver(StudyFolder(tmp_path / "new"), small_config(), taken=TAKEN)
     trials = [started(driver) for _ in range(6)]
     assert [each.user_attrs["origin"] for each in trials] == ["default"] * 2 + ["warm start"] * 2 + ["default"] * 2
-    assert [each.params["freeze_depth"] for each in trials] == [1.0, 1.0, 0.75, 0.75, 0.75, 0.0]
+    assert [each.params["freeze_depth"] for each in trials] == [1.0, 1.0, 0.75, 0.75, 0.0, 0.75]
     assert trials[2].params["learning_rate"] == 0.0007
     assert trials[3].user_attrs["warm_start"] == {
         "study": "runs/a", "trial": 1, "metric": "accuracy", "score": 0.9, "moved": [],
