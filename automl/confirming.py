@@ -39,7 +39,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
     started = job.budget.spent()
     trials, often = driver.clock.confirmable(_best(job, study))
     if len(trials) < 2 or not often:
-        logger.info("not trained again: there is no time for two of the best configurations before the refit")
+        logger.info("not trained again: there is no time for two of the best configurations in full before the refit")
         _choose(job, study)  # from what one that was interrupted has left, if it has
         return
     kept = _kept(study, trials, often)
@@ -84,8 +84,11 @@ def _choose(job: Job, study: optuna.Study) -> None:
 
 
 def _best(job: Job, study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that are worth it, by rank: those tied with the best, and at least the first three."""
+    """Return the trials that are worth it, by rank: those tied with the best, and at least the first three. None where
+    the budget cut the best itself short: no other may be chosen in its place."""
     board = leaderboard.build(job.folder, study=study, confirmation=False)
+    if board.best is None or board.best.reason != "complete":
+        return []
     whole = [row for row in board.rows if row.reason == "complete"]
     tied = [row.trial for row in whole if row.tied_with_best]
     wanted = [row.trial for i, row in enumerate(whole) if row.trial in tied or i < LEAST][:MOST]

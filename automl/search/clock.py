@@ -67,12 +67,14 @@ class Clock:
         return confirming + self._costs.reserve(params, self._epochs, refit=refits)
 
     def confirmable(self, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], int]:
-        """Return those of `trials` that can be trained again before the refit has to begin, in their order, and how
-        often each."""
+        """Return those of `trials`, the best first, that can be trained again before the refit has to begin, in their
+        order, and how often each; none where the best cannot, since nothing could then be chosen in its place."""
         found: list[FrozenTrial] = []
         for each in trials:
             if self.refits(each.params) and self._left_for([*found, each], 1) >= 0:
                 found.append(each)
+        if found and found[0] is not trials[0]:
+            return [], 0
         often = [n for n in range(1, self._repeats + 1) if found and self._left_for(found, n) >= 0]
         return found, max(often, default=0)
 

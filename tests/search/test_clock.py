@@ -58,7 +58,9 @@ def test_time_for_three_runs_or_more_is_kept_free_and_never_over_a_fifth(record:
     assert kept_free(record, 1000 * one, at_once=9) == pytest.approx(MARGIN * together(9 * one, one, 9))
 
 
-def test_as_many_are_trained_again_as_there_is_time_for_before_the_refit(tmp_path: Path) -> None:
+def test_as_many_are_trained_again_as_there_is_time_for_before_the_refit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, folder = small_config(scheduler="none"), StudyFolder(tmp_path / "run")
     driver = make_driver(folder, config)
     while len(done := driver.record.trials()) < 4 or not all(each.state.is_finished() for each in done):
@@ -81,6 +83,10 @@ def test_as_many_are_trained_again_as_there_is_time_for_before_the_refit(tmp_pat
     hands.now = 9_999
     assert clock.confirmable(trials) == ([], 0)
     hands.now = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "refits", lambda params: params != trials[0].params)
+        assert clock.confirmable(trials) == ([], 0)  # the best cannot, so nothing may be chosen in its place
+        assert [each.number for each in clock.confirmable(trials[1:])[0]] == [1, 2, 3]
     assert 0 < clock.before_refit(trials) < 10_000
     assert clock_of(driver.record, Hands(), budget=10_000.0, repeats=0).confirmable(trials)[1] == 0
 
