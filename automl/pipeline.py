@@ -24,10 +24,11 @@ from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.search.budget import Budget, CostModel
 from automl.search.cluster import Interrupt, check_address, cluster, resources
 from automl.search.dataset_features import dataset_features
+from automl.search.defaults import default_trials
 from automl.search.driver import Driver
 from automl.search.earlier import find_studies
 from automl.search.lock import driver_lock
-from automl.search.plan import Plan, Screened, cost_model, default_trials, make_plan
+from automl.search.plan import Plan, Screened, cost_model, make_plan
 from automl.search.runner import run_one, run_search
 from automl.search.spec import wants_balance
 from automl.search.storage import (

@@ -19,8 +19,8 @@ from automl.data import build_cache, prepare
 from automl.paths import StudyFolder
 from automl.screening import Cost
 from automl.search.budget import Budget, CostModel
+from automl.search.defaults import default_trials
 from automl.search.driver import Driver
-from automl.search.plan import default_trials
 from automl.search.spec import TrialSpec, make_spec
 from automl.search.storage import create_study
 from automl.search.study import StudyRecord

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from automl.backbones import default_params, find
 from automl.config import SearchConfig
 from automl.data import Dataset
 from automl.errors import NoTrialFinishedError, UsageError
 from automl.screening import MAX_IMAGES, Candidate, Choice, Cost, shortlist
 from automl.search.budget import CONFIRMED, CostModel
+from automl.search.defaults import default_trials, sound_policy
 from automl.space import Space
 
-__all__ = ["Plan", "Screened", "cost_model", "default_trials", "load_plan", "make_plan"]
-
-FEW_EPOCHS = 8  # up to here a sound trial has no augmentation
+__all__ = ["Plan", "Screened", "cost_model", "load_plan", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -107,55 +105,6 @@ class Plan:
         }
 
 
-def _policy(epochs: int) -> str:
-    """Return the augmentation policy that a sound trial of `epochs` epochs has where it trains more than the head.
-
-    In a short run augmentation hides more than it teaches. Held-out accuracy of EfficientNet-Lite after four epochs,
-    everything trainable, 480 training images at 224 px, one pair of runs for each seed and split:
-
-        simulated textile, Lite0    none  0.992 0.987 0.979 0.987    light  0.981 0.971 0.981 0.984
-        simulated textile, Lite1    none  0.718                      light  0.766
-        simulated textile, Lite2    none  0.995 0.989                light  0.952 0.973
-        Fashion-MNIST, Lite0        none  0.875 0.902 0.832          light  0.856 0.870 0.819
-    """
-    return "none" if epochs <= FEW_EPOCHS else "light"
-
-
-def default_trials(backbones: Sequence[str], space: Space, epochs: int) -> list[dict[str, Any]]:
-    """Return the sound configurations that are tried before anything is sampled, in order.
-
-    First the head alone on every backbone (an answer within a minute), then for each backbone in turn everything
-    trainable and three quarters frozen: which of the two is right depends on the data, and a budget that ends between
-    them has had the one that learns more.
-
-    Args:
-        epochs: Of a whole trial.
-    """
-    heads, pairs = [], []
-    for name in backbones:
-        backbone = find(name)
-        base = default_params(backbone)
-        sound = {
-            "augmentation": _policy(epochs),
-            "batch_size": 32,
-            "weight_decay": 0.05,
-            "label_smoothing": 0.1,
-            "dropout": 0.0,
-        }
-        sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
-        sound |= {**base, "backbone": name, "resolution": backbone.native_resolution}
-        head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
-        nearest = space.nearest({**sound, **head})
-        if CostModel.is_head_only(space.params(nearest)):  # else the space has no trial on cached features
-            heads.append(nearest)
-        pairs += [space.nearest({**sound, "freeze_depth": depth}) for depth in (0.0, 0.75)]
-    unique: list[dict[str, Any]] = []
-    for params in [*heads, *pairs]:
-        if params not in unique:
-            unique.append(params)
-    return unique
-
-
 def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
     """Return what trials of the screened backbones cost on `dataset`."""
     train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
@@ -193,7 +142,7 @@ def make_plan(
     """
     costs = cost_model(screened, dataset)
     epochs = config.training.epochs
-    policy = _policy(epochs)
+    policy = sound_policy(epochs)
     kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, policy), "everything": (0.0, policy)}
     seconds: dict[str, dict[str, float]] = {}
     epoch_seconds, reserves, refits, again = {}, {}, {}, {}

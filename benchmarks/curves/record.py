@@ -31,7 +31,7 @@ from automl.config import load_config
 from automl.data import Batches, Dataset, open_cache
 from automl.demo import textile_images
 from automl.paths import StudyFolder, TrialFolder, write_atomic
-from automl.search.plan import default_trials
+from automl.search.defaults import default_trials
 from automl.search.spec import make_spec
 from automl.search.trial import prepare_process, run_trial, variant_of
 from automl.space import Space, make_space

@@ -34,7 +34,7 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import norm
 from sklearn.ensemble import ExtraTreesRegressor
 
-from automl.search.plan import default_trials
+from automl.search.defaults import default_trials
 from automl.search.rungs import Rungs, groups_of
 from automl.search.sampler import make_sampler
 from automl.space import Space

@@ -30,8 +30,8 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial
 
+from automl.search.defaults import default_trials
 from automl.search.earlier import good_trials
-from automl.search.plan import default_trials
 from automl.search.prior import Prior, alike
 from automl.search.sampler import make_sampler
 from automl.space import Space

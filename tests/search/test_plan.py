@@ -13,7 +13,8 @@ import pytest
 from automl.backbones import default_params, find
 from automl.errors import NoTrialFinishedError
 from automl.search.budget import Budget, CostModel
-from automl.search.plan import FEW_EPOCHS, Plan, Screened, default_trials, load_plan, make_plan
+from automl.search.defaults import FEW_EPOCHS, default_trials
+from automl.search.plan import Plan, Screened, load_plan, make_plan
 from automl.search.plan import cost_model as make_costs
 from automl.search.show import plan_lines
 from automl.space import make_space
