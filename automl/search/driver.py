@@ -21,6 +21,7 @@ from automl.search.assignment import Assignment, cause_of_death, hand_over, keep
 from automl.search.budget import Budget, CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping, root_of
+from automl.search.failures import FailuresInARow
 from automl.search.prior import Prior
 from automl.search.sampler import make_sampler
 from automl.search.show import in_words
@@ -97,8 +98,7 @@ class Driver:
         )
         self._running: dict[int, _Running] = {}
         self._agenda = Agenda(record, config, space, self._stopping, self.clock, defaults, taken)
-        self._failures: list[Reason] = []
-        self._noted = 0.0
+        self._failures, self._noted = FailuresInARow(config.search.max_failures), 0.0
         seed = (config.search.seed + len(record.trials())) % 2**32  # a resumed search draws nothing twice
         density = Prior(space.distributions, [space.nearest(each.params) for each in taken]) if taken else None
         record.study.sampler = make_sampler(seed, self._seconds, density=density)
@@ -136,9 +136,7 @@ class Driver:
             self.stop_reason = "interrupted"
         elif self.stop_reason is None:
             over = self._agenda.over(self._roots())
-            if (
-                over == "trials" and self._running
-            ):  # one of which may crash and be tried again, or let a paused one pass
+            if over == "trials" and self._running:  # one may crash and be tried again, or let a paused one pass
                 return False
             self.stop_reason = over
         return self.stop_reason is None
@@ -248,7 +246,7 @@ class Driver:
         if reason in ("crashed", "diverged", "out_of_memory"):
             self._failed(reason, message)
         else:
-            self._failures.clear()
+            self._failures.interrupted()
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
             facts, params = running.facts, self._space.params(running.trial.params)
@@ -268,18 +266,8 @@ class Driver:
             self.stop_reason = self.stop_reason or "budget"
 
     def _failed(self, reason: Reason, message: str) -> None:
-        """Count trials in a row that failed for the same reason, and stop before a night is spent on them.
-
-        Memory and divergence are matters of a trial's parameters, so of those twice as many are allowed. An attempt
-        that is tried again does not count: a lost machine takes many trials with it at once.
-        """
-        if self._failures and self._failures[-1] != reason:
-            self._failures.clear()
-        self._failures.append(reason)
-        if len(self._failures) >= self._config.search.max_failures * (1 if reason == "crashed" else 2):
+        if self._failures.too_many(reason, message):
             self.stop_reason = "failures"
-            logger.error("stopping: %d trials in a row ended as %s; the last one: %s",
-                         len(self._failures), reason.replace("_", " "), message)  # fmt: skip
 
     def _note_spent(self) -> None:
         self._noted = self._budget.spent()
