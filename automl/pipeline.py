@@ -6,15 +6,13 @@ audit → decode once → screening → plan → trials → confirmation → ref
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from automl import __version__
-from automl.config import SearchConfig, dump_config
+from automl.beginning import begin, space_of, widen
+from automl.config import SearchConfig
 from automl.confirming import confirm
 from automl.data import Dataset
 from automl.errors import UsageError
@@ -28,31 +26,39 @@ from automl.search.defaults import default_trials
 from automl.search.driver import Driver
 from automl.search.earlier import find_studies
 from automl.search.lock import driver_lock
-from automl.search.plan import Plan, Screened, cost_model, make_plan
+from automl.search.plan import Plan
+from automl.search.planning import cost_model, make_plan
 from automl.search.runner import run_one, run_search
 from automl.search.spec import wants_balance
 from automl.search.storage import (
     check_storage,
-    create_study,
-    extend_choices,
-    load_study,
     storage_kept,
     storage_url,
 )
 from automl.search.study import StudyRecord
 from automl.search.taken import WarmStart
 from automl.search.warm_start import learn
-from automl.space import Space, make_space
-from automl.stages import Progress, audit, check_screened, decode_once, locate_weights, screen, with_full_names
+from automl.space import make_space
+from automl.stages import (
+    Progress,
+    Screening,
+    audit,
+    check_screened,
+    decode_once,
+    locate_weights,
+    screen,
+    with_full_names,
+)
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SCREENING_SHARE", "plan", "run_trials", "search", "train_counts", "widen"]
+__all__ = ["SCREENING_SHARE", "plan", "run_trials", "search", "taught", "train_counts"]
 
 logger = logging.getLogger(__name__)
 
 SCREENING_SHARE = 0.25  # of the budget, at most
+FIRST_SHARE = 0.05  # of the budget, that embedding the images for a first answer may take
 
 
 def search(
@@ -109,21 +115,24 @@ def search(
                 {"name": "class weights", "value": "balanced" if balanced else "none", "reason": balance_reason},
             ]
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
-            study, screened = _first_answer(job, choices, progress) if not plan_only else (None, [])
-            rest = [each.name for each in config.backbones][share.concurrency if screened else 0 :]
-            screened += _look(job, rest, progress, since=audit_seconds)
-            check_screened(screened)
-            made = _plan(job, screened, choices, keep=[screened[0].backbone] if study is not None else [])
+            began = budget.spent()
+            study, screened = _first_answer(job, choices, progress) if not plan_only else (None, Screening())
+            in_trial = budget.spent() - began - screened.seconds
+            screened += _look(job, _not_yet(config, screened), progress, before=screened)
+            check_screened(screened.found)
+            made = _plan(job, screened, choices, keep=[screened.found[0].backbone] if study is not None else [])
             if earlier:
-                features = dataset_features(dataset.audit, made.to_dict())
-                taught = learn(earlier, features, _space(job, made), metric=config.search.metric, weights=weights)
-                made = replace(made, warm_start=taught.to_dict())
+                made = taught(job, made, earlier)
             show_plan(made, dataset)
             if plan_only:
                 write_atomic(folder.plan, made.to_json())
                 return None
-            study = _begin(job, made) if study is None else widen(study, job, made)
-            study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": budget.spent() - audit_seconds})
+            first = study is not None
+            study = begin(job, made) if study is None else widen(study, job, made)
+            screening_seconds = budget.spent() - audit_seconds - (in_trial if first else 0.0)
+            study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": screening_seconds})
+            if first:
+                add_stage(study, "search", in_trial)
             driver = run_trials(job, study, made)
             confirm(job, study, driver)
         return finish(config, folder, reports, study, driver, budget, interrupt)
@@ -134,121 +143,86 @@ def plan(config: SearchConfig, folder: StudyFolder, **options: Any) -> None:
     search(config, folder, Path("reports"), plan_only=True, **options)
 
 
-def _first_answer(
-    job: Job, choices: list[dict[str, Any]], progress: Progress
-) -> tuple[optuna.Study | None, list[Screened]]:
+def taught(job: Job, made: Plan, earlier: Sequence[StudyFolder]) -> Plan:
+    """Return the plan with what the studies `earlier` have taught."""
+    features = dataset_features(job.dataset.audit, made.to_dict())
+    found = learn(earlier, features, space_of(job, made), metric=job.config.search.metric, weights=job.weights)
+    return replace(made, warm_start=found.to_dict())
+
+
+def _first_answer(job: Job, choices: list[dict[str, Any]], progress: Progress) -> tuple[optuna.Study | None, Screening]:
     """Screen as many backbones as run at once and train the head of the first one: whatever happens from here on, there
-    is a model. Returns the study, unless it is too early for one, and what was screened."""
-    names = [each.name for each in job.config.backbones]
+    is a model. Returns the study, unless it is too early for one, and what was screened.
+
+    Of many images the screening embeds a sample. Where embedding all of them for that head takes long, the other
+    backbones are looked at first.
+    """
+    names = _not_yet(job.config, Screening())
     at_once = job.share.concurrency
     if len(names) <= at_once:  # all are screened as soon as the first
-        return None, []
-    screened = _look(job, names[:at_once], progress, since=job.budget.spent())
-    if not screened:
-        return None, []
-    made = _plan(job, screened[:1], choices, unfinished=True)
-    space = _space(job, made)
-    head = default_trials(made.backbones, space, job.config.training.epochs)[:1]
-    if not CostModel.is_head_only(space.params(head[0])) or made.budget["least_seconds"] > job.budget.seconds:
+        return None, Screening()
+    screened = _look(job, names[:at_once], progress, before=Screening())
+    if not screened.found:
         return None, screened
-    study = _begin(job, made)
+    made = _plan(job, replace(screened, found=screened.found[:1]), choices, unfinished=True)
+    space = space_of(job, made)
+    head = default_trials(made.backbones, space, job.config.training.epochs)[:1]
+    params = space.params(head[0])
+    costs = cost_model(made.screened, job.dataset)
+    late = costs.embedding_seconds(params) > FIRST_SHARE * job.budget.seconds
+    if late or not CostModel.is_head_only(params) or made.budget["least_seconds"] > job.budget.seconds:
+        return None, screened
+    study = begin(job, made)
     driver = _driver(job, study, made, head)
     with job.interrupt.deferred():
-        run_one(driver, job.folder, job.share)
+        run_one(driver, job.folder, job.share, interrupted=job.interrupt)
         driver.finish_rest()
     if job.interrupt():
         raise KeyboardInterrupt
+    study.set_user_attr("spent_seconds", job.budget.spent())
     return study, screened
 
 
-def _look(job: Job, names: Sequence[str], progress: Progress, *, since: float) -> list[Screened]:
+def _not_yet(config: SearchConfig, screened: Screening) -> list[str]:
+    """Return the backbones that were not looked at yet: the first of the space for a first answer, then the pinned."""
+    seen = {each.backbone for each in screened.found} | {each.backbone for each in screened.left_out}
+    first, *rest = config.backbones
+    order = [first, *sorted(rest, key=lambda each: not each.pinned)]
+    return [each.name for each in order if each.name not in seen]
+
+
+def _look(job: Job, names: Sequence[str], progress: Progress, *, before: Screening) -> Screening:
     """Screen the backbones `names` in what is left of the time for the screening.
 
     Args:
-        since: Seconds of the budget that were spent when the screening began.
+        before: What was screened of this study by now.
     """
-    seconds = SCREENING_SHARE * job.budget.seconds - (job.budget.spent() - since)
-    return screen(job.config, job.folder, names, job.weights, job.share, progress, seconds=seconds)
+    seconds = SCREENING_SHARE * job.budget.seconds - before.seconds
+    longest = 0.0 if before.found else job.budget.left()
+    return screen(
+        job.config, job.folder, names, job.weights, job.share, progress, seconds=seconds, longest=longest
+    )  # fmt: skip
 
 
-def _plan(job: Job, screened: list[Screened], choices: list[dict[str, Any]], **options: Any) -> Plan:
+def _plan(job: Job, screened: Screening, choices: list[dict[str, Any]], **options: Any) -> Plan:
     return make_plan(
         job.config,
         job.dataset,
         make_space([each.name for each in job.config.backbones], job.config.params),
-        screened,
+        screened.found,
+        unscreened=screened.left_out,
         seconds_left=job.budget.left(),
         seconds_spent=job.budget.spent(),
-        choices=[*screened[0].choices, *choices],
+        choices=[*screened.found[0].choices, *choices],
         at_once=job.share.concurrency,
         **options,
     )
 
 
-def _space(job: Job, made: Plan) -> Space:
-    return make_space(made.backbones, job.config.params)
-
-
-def _begin(job: Job, made: Plan) -> optuna.Study:
-    """Create the study of a plan, and what resuming it needs.
-
-    Raises:
-        NoTrialFinishedError: The budget ends before the cheapest trial does.
-    """
-    made.check_budget()
-    study = _create(job)
-    _describe(study, job, made)
-    write_atomic(job.folder.plan, made.to_json())
-    write_atomic(job.folder.resolved, dump_config(job.config))  # last: its presence says that there is a study
-    return study
-
-
-def _create(job: Job) -> optuna.Study:
-    config, folder = job.config, job.folder
-    if config.search.storage is None:  # of a search that was killed before its first trial
-        for leftover in folder.root.glob(f"{folder.database.name}*"):
-            leftover.unlink()
-    direction: Literal["minimize", "maximize"] = "minimize" if config.search.metric == "log_loss" else "maximize"
-    study = create_study(folder, storage=config.search.storage, direction=direction)
-    attrs = {
-        "metric": config.search.metric,
-        "seed": config.search.seed,
-        "dataset_fingerprint": job.dataset.fingerprint,
-        "classes": list(job.dataset.classes),
-        "max_epochs": config.training.epochs,
-        "budget_seconds": config.search.budget,
-        "command": shlex.join(["automl", *sys.argv[1:]]),
-        "version": __version__,
-    }
-    for key, value in attrs.items():
-        study.set_user_attr(key, value)
-    return study
-
-
-def widen(study: optuna.Study, job: Job, made: Plan) -> optuna.Study:
-    """Let the study go on with the backbones of the plan `made`. Returns it loaded anew.
-
-    Killed in between, it is done again when the study is resumed.
-    """
-    _describe(study, job, made)
-    write_atomic(job.folder.plan, made.to_json())
-    extend_choices(study, _space(job, made))
-    return load_study(job.folder, storage=job.config.search.storage)
-
-
-def _describe(study: optuna.Study, job: Job, made: Plan) -> None:
-    """Keep in the study what it needs of its data, its plan, and the places of its weights."""
-    study.set_user_attr("config", dump_config(job.config))
-    study.set_user_attr("weights", dict(job.weights))
-    study.set_user_attr("dataset_features", dataset_features(job.dataset.audit, made.to_dict()).to_dict())
-    if made.warm_start:
-        study.set_user_attr("warm_start", made.warm_start)
-
-
 def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
     """Run the trials of the plan until the search is over. Returns the driver, for what it knows of the time."""
     started, before = job.budget.spent(), float(study.user_attrs.get("spent_seconds", 0.0))
-    defaults = default_trials(made.backbones, _space(job, made), job.config.training.epochs)
+    defaults = default_trials(made.order, space_of(job, made), job.config.training.epochs)
     driver = _driver(job, study, made, defaults, spent_before=before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", before)
@@ -270,7 +244,7 @@ def _driver(
         StudyRecord(study),
         folder=job.folder,
         config=job.config,
-        space=_space(job, made),
+        space=space_of(job, made),
         weights=job.weights,
         defaults=defaults,
         taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,

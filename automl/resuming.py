@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.beginning import widen
 from automl.config import RunConfig, SearchConfig, dump_config, extended, parse_config
 from automl.confirming import confirm
 from automl.data import Dataset, changes
@@ -18,16 +19,26 @@ from automl.errors import UsageError
 from automl.handing_over import finish, resolved
 from automl.job import Job
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
-from automl.pipeline import SCREENING_SHARE, run_trials, train_counts, widen
+from automl.pipeline import SCREENING_SHARE, run_trials, taught, train_counts
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, check_address, cluster, resources
+from automl.search.earlier import find_studies
 from automl.search.lock import driver_lock
-from automl.search.plan import Plan, load_plan, make_plan
+from automl.search.plan import Plan, load_plan
+from automl.search.planning import make_plan
 from automl.search.spec import wants_balance
 from automl.search.storage import load_study, storage_kept, storage_url
 from automl.search.study import StudyRecord, counts
 from automl.space import make_space
-from automl.stages import Progress, check_screened, decode_once, locate_weights, screen, with_full_names
+from automl.stages import (
+    Progress,
+    Screening,
+    check_screened,
+    decode_once,
+    locate_weights,
+    screen,
+    with_full_names,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -110,8 +121,9 @@ def resume(
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
-            if wider is not None or made.unfinished or len(config.backbones) > known:
-                made = _widened(job, made, progress)
+            added = len(config.backbones) > known
+            if wider is not None or added or made.unfinished or more_budget is not None:
+                made = _planned_again(job, made, progress, added=added and not made.unfinished)
                 show_plan(made, dataset)
             write_atomic(folder.resolved, dump_config(config))
             study = widen(study, job, made)
@@ -134,21 +146,32 @@ def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, i
     return extended(old, config).model_copy(update={"search": config.search}), len(old.backbones)
 
 
-def _widened(job: Job, made: Plan, progress: Progress) -> Plan:
-    """Screen the backbones that the plan does not know, and plan again with what the study tries already kept."""
+def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool) -> Plan:
+    """Screen the backbones that were not screened yet, and plan again with what the study tries already kept.
+
+    Args:
+        added: Whether the space has backbones that the study did not have, one of which must do.
+    """
     config, budget, known = job.config, job.budget, {each.backbone for each in made.screened}
-    added = [each.name for each in config.backbones if each.name not in known]
+    rest = [each.name for each in config.backbones if each.name not in known]
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
-    seconds = SCREENING_SHARE * budget.seconds
-    new = screen(config, job.folder, added, job.weights, job.share, progress, seconds=seconds) if added else []
-    if added and not made.unfinished:
-        check_screened(new)
+    new = Screening()
+    if rest:
+        seconds = SCREENING_SHARE * budget.seconds
+        new = screen(config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0)
+    if added:
+        check_screened(new.found)
     space = make_space([each.name for each in config.backbones], config.params)
     again = make_plan(
-        config, job.dataset, space, [*screened, *new], seconds_left=budget.left(), seconds_spent=budget.spent(),
+        config, job.dataset, space, [*screened, *new.found], seconds_left=budget.left(), seconds_spent=budget.spent(),
         choices=[each for each in made.choices if each["name"] not in ("hand over", "train again")],
-        keep=made.backbones, at_once=job.share.concurrency,
+        unscreened=new.left_out, keep=made.backbones, at_once=job.share.concurrency,
     )  # fmt: skip
+    if made.unfinished and not made.warm_start and config.search.warm_start:  # it was killed before it could learn
+        try:
+            return taught(job, again, find_studies(config.search.warm_start, job.folder))
+        except UsageError as error:
+            logger.warning("nothing is learned of earlier studies: %s", error)
     return replace(again, warm_start=made.warm_start)
 
 

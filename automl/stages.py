@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from automl.data import Dataset, build_cache, prepare
 from automl.errors import ConfigError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder
 from automl.refit import RefitSpec, adopt, affordable_epochs, refit
+from automl.screening import Choice
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import screen_backbone
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Progress",
+    "Screening",
     "adopt_best",
     "audit",
     "check_screened",
@@ -115,6 +117,18 @@ def decode_once(config: SearchConfig, folder: StudyFolder, dataset: Dataset, spa
     )
 
 
+@dataclass(frozen=True)
+class Screening:
+    """What was screened, what is left out with the reason, and the seconds that it took."""
+
+    found: list[Screened] = field(default_factory=list)
+    left_out: list[Choice] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __add__(self, other: Screening) -> Screening:
+        return Screening(self.found + other.found, self.left_out + other.left_out, self.seconds + other.seconds)
+
+
 def screen(
     config: SearchConfig,
     folder: StudyFolder,
@@ -124,12 +138,17 @@ def screen(
     progress: Progress,
     *,
     seconds: float,
-) -> list[Screened]:
-    """Look at the backbones `names` cheaply, in that order, for `seconds`, until at least one is done.
+    longest: float,
+) -> Screening:
+    """Look at the backbones `names` cheaply, in that order.
 
     Those that cannot be screened, or for which there is no time, are left out with a warning.
+
+    Args:
+        seconds: For the screening, after which what is not done is left out.
+        longest: Seconds for which it goes on until at least one is done, if none is by then.
     """
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     space = make_space([each.name for each in config.backbones], config.params)
     resolutions = resolutions_of(config, space)
     root = str(folder.root.resolve())
@@ -146,19 +165,22 @@ def screen(
         progress("screening", len(ended), len(specs))
 
     def enough() -> bool:
-        return time.monotonic() > deadline and any(isinstance(each, Screened) for each in ended)
+        there = seconds if any(isinstance(each, Screened) for each in ended) else max(seconds, longest)
+        return time.monotonic() - started > there
 
     found: list[Any] = [None] * len(specs)
-    if seconds > 0:
+    if seconds > 0 or longest > 0:
         found = each_task(screen_backbone, specs, share, done=one_more, enough=enough)
-    screened = [each for each in found if isinstance(each, Screened)]
+    left_out = []
     for (_, spec, _), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
             lines = str(each).strip().splitlines()
-            logger.warning("%s cannot be screened and is left out: %s", spec.backbone, lines[-1] if lines else each)
+            left_out.append(Choice(spec.backbone, False, f"it cannot be screened: {lines[-1] if lines else each}"))
         elif each is None:
-            logger.warning("%s is left out: the time for the screening is over", spec.backbone)
-    return screened
+            left_out.append(Choice(spec.backbone, False, "the time for the screening was over before its turn"))
+    for choice in left_out:
+        logger.warning("%s is left out: %s", choice.backbone, choice.reason)
+    return Screening([each for each in found if isinstance(each, Screened)], left_out, time.monotonic() - started)
 
 
 def check_screened(screened: Sequence[Screened]) -> None:

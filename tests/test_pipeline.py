@@ -310,6 +310,26 @@ def test_a_budget_too_short_for_one_trial_says_how_much_would_do(place: Path, on
     assert not StudyFolder(run).resolved.exists()
 
 
+def test_what_cannot_be_screened_is_told_and_looked_at_again_with_more_time(place: Path, on_one_cluster: None) -> None:
+    run, weights = place / "runs" / "unscreened", random_weights(place / "swapped.safetensors")
+    space = (place / "space.yaml").read_text()
+    wrong = space.replace(f"{EFFICIENTNET}, weights: none", f"{EFFICIENTNET}, weights: {weights}")
+    assert wrong != space
+    (place / "wrong.yaml").write_text(wrong)
+    ran = automl("search", place / "images", "--space", place / "wrong.yaml", "--out", run, "--trials", 2,
+                 "--reports", place / "reports", "--repeats", 0)  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert f"{EFFICIENTNET} is left out: it cannot be screened" in ran.err
+    (left_out,) = json.loads((run / "plan.json").read_text())["unscreened"]
+    assert left_out["backbone"] == EFFICIENTNET
+    assert f"Not tried: {EFFICIENTNET}: it cannot be screened" in automl("leaderboard", run).out
+    random_weights(weights, EFFICIENTNET)
+    ran = automl("resume", run, "--budget", "+10m", "--trials", "+3", "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    assert {row["backbone"] for row in board_of(run)["rows"]} == {RESNET, EFFICIENTNET}
+    assert json.loads((run / "plan.json").read_text())["unscreened"] == []
+
+
 def test_a_plan_leaves_no_study_and_a_search_may_follow(place: Path, on_one_cluster: None) -> None:
     run = place / "runs" / "planned"
     ran = automl("plan", place / "images", "--space", place / "space.yaml", "--out", run)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from automl import pipeline
 from automl.paths import StudyFolder
 from automl.search.dataset_features import DatasetFeatures
 from automl.search.storage import load_study
@@ -159,3 +160,27 @@ def test_a_plan_says_it_and_a_space_file_may_ask_for_it(place: Path, earlier: St
     assert f"Warm start: {earlier.root} (distance 0.00)" in ran.err
     planned = json.loads((place / "runs" / "planned" / "plan.json").read_text())
     assert planned["warm_start"]["taken"][0]["study"] == str(earlier.root)
+
+
+def test_killed_before_it_could_learn_it_learns_when_it_is_resumed(
+    place: Path, earlier: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, screen = StudyFolder(place / "runs" / "killed"), pipeline.screen
+
+    def killed(config: Any, folder: StudyFolder, names: list[str], *rest: Any, **options: Any) -> Any:
+        if EFFICIENTNET in names:
+            raise KeyboardInterrupt
+        return screen(config, folder, names, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "screen", killed)
+    assert search(place, "killed", "--warm-start", earlier.root).code == 130
+    assert "warm_start" not in load_study(folder).user_attrs
+    monkeypatch.undo()
+    ran = automl("resume", folder.root, "--reports", place / "reports")
+    assert ran.code == 0, ran.err
+    trials = load_study(folder).get_trials()
+    assert any(each.user_attrs.get("origin") == "warm start" for each in trials)
+    told = automl("leaderboard", folder.root).out
+    taken = load_study(folder).user_attrs["warm_start"]["taken"]
+    heads = [each for each in taken if each["params"].items() >= trials[0].params.items()]
+    assert told.count("its turn has not come") <= len(taken) - len(heads) - 1

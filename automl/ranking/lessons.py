@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from automl.ranking import words
 from automl.search.taken import Considered, LeftOut, WarmStart
@@ -62,7 +63,7 @@ def lessons(study: optuna.Study, board: Leaderboard) -> Lessons | None:
     rows = {row.trial: row for row in board.rows}
     taken = []
     for each in found.taken:
-        numbers = here.get((each.study, each.trial), [])
+        numbers = here.get((each.study, each.trial)) or _same(each.params, trials, attempts)
         row = next((rows[number] for number in reversed(numbers) if number in rows), None)
         taken.append(
             Lesson(
@@ -72,6 +73,14 @@ def lessons(study: optuna.Study, board: Leaderboard) -> Lessons | None:
             )
         )  # fmt: skip
     return Lessons(tuple(taken), found.studies, found.left_out)
+
+
+def _same(params: Mapping[str, Any], trials: Sequence[FrozenTrial], attempts: Mapping[int, list[int]]) -> list[int]:
+    """Return the attempts at `params` by a trial that was begun for another reason, so that it was not begun again."""
+    for trial in trials:
+        if trial.params and trial.number in attempts and trial.params.items() <= params.items():
+            return attempts[trial.number]
+    return []
 
 
 def lesson_lines(board: Leaderboard, found: Lessons | None) -> list[str]:

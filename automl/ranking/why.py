@@ -27,7 +27,8 @@ __all__ = ["BackboneFacts", "Cause", "NotTried", "ProbeRank", "Why", "why"]
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What was found out about one backbone. Scores in the study's metric, probe accuracies 0…1, seconds.
+    """What was found out about one backbone. Scores in the study's metric, seconds; `prior` is the published ImageNet
+    top-1 of its weights and probes are cross-validated accuracies with their 95 % intervals, all 0…1.
 
     `ranked` and `failed` count trials, `train_seconds` is the sum over the ranked ones; `included` says whether the
     shortlist had it, with the `reason`; the ranks (1 is best) are among the backbones that have both.
@@ -41,8 +42,11 @@ class BackboneFacts:
     median_score: float | None
     train_seconds: float | None
     seconds_per_epoch: float | None
+    prior: float | None
     knn_accuracy: float | None
+    knn_ci95: tuple[float, float] | None
     linear_accuracy: float | None
+    linear_ci95: tuple[float, float] | None
     knn_rank: int | None
     linear_rank: int | None
     realised_rank: int | None
@@ -110,7 +114,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
         importance_by_backbone=importance_by_backbone(study),
         backbones=backbones,
         probes=tuple(_probe(name, backbones) for name in ("knn", "linear")),
-        not_tried=tuple(_not_tried(study, backbones)),
+        not_tried=(*_unscreened(plan), *_not_tried(study, backbones)),
         failures=tuple(Cause(reason, n, first[reason]) for reason, n in causes.most_common()),
         stage_seconds=dict(study.user_attrs.get("stage_seconds") or {}),
         budget_seconds=None if budget is None else float(budget),
@@ -141,8 +145,11 @@ def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) ->
                 median_score=stats.median(row.score for row in rows) if rows else None,
                 train_seconds=math.fsum(seconds) if seconds else None,
                 seconds_per_epoch=probe.get("seconds_per_epoch"),
+                prior=probe.get("prior"),
                 knn_accuracy=probe.get("knn_accuracy"),
+                knn_ci95=_pair(probe.get("knn_ci95")),
                 linear_accuracy=probe.get("linear_accuracy"),
+                linear_ci95=_pair(probe.get("linear_ci95")),
                 knn_rank=ranks["knn"].get(name),
                 linear_rank=ranks["linear"].get(name),
                 realised_rank=1 + both.index(name) if name in both else None,
@@ -151,6 +158,10 @@ def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) ->
             )
         )
     return tuple(table)
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    return None if value is None else (float(value[0]), float(value[1]))
 
 
 def _ranks(screened: Mapping[str, Mapping[str, Any]], key: str, realised: Mapping[str, float]) -> dict[str, int]:
@@ -176,6 +187,11 @@ def _kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
     x, y = (np.sign(np.subtract.outer(side, side)) for side in np.array(pairs).T)
     untied = float(np.abs(x).sum() * np.abs(y).sum())
     return float((x * y).sum() / math.sqrt(untied)) if untied else None
+
+
+def _unscreened(plan: Mapping[str, Any]) -> list[NotTried]:
+    known = [each for each in plan.get("unscreened") or () if isinstance(each, dict)]
+    return [NotTried(str(each.get("backbone")), str(each.get("reason"))) for each in known]
 
 
 def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts]) -> list[NotTried]:

@@ -128,8 +128,8 @@ def measure_cost(
     for _ in range(TRIES):
         for depth, size in sizes.items():
             step = _training_step(model, depth, images, precision=precision, device=device)
-            step(size)
-            seconds[depth] = min(seconds[depth], _fastest(partial(step, size), device, clock) / size)
+            step(size, True)
+            seconds[depth] = min(seconds[depth], _fastest(partial(step, size, True), device, clock) / size)
         batch = images(size)
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
         if _is_plausible(seconds, forward):
@@ -150,22 +150,24 @@ def measure_cost(
 
 def _training_step(
     model: nn.Module, depth: float, images: Callable[[int], torch.Tensor], *, precision: Precision, device: torch.device
-) -> Callable[[int], None]:
-    """Return a function that takes one training step of `model`, frozen to `depth`, with so many images."""
+) -> Callable[[int, bool], None]:
+    """Return a function that takes one training step of `model`, frozen to `depth`, with so many images; without the
+    update, its gradients stay and add up."""
     freeze(model, depth)
     set_train_mode(model)
     updater = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-6)
     kept: dict[int, torch.Tensor] = {}
 
-    def step(count: int) -> None:
+    def step(count: int, update: bool) -> None:
         if count not in kept:
             kept.clear()
             kept[count] = images(count)
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
             loss = functional.cross_entropy(model(kept[count]), torch.zeros(count, dtype=torch.long, device=device))
         loss.backward()
-        updater.step()
-        updater.zero_grad()
+        if update:
+            updater.step()
+            updater.zero_grad()
 
     return step
 

@@ -43,12 +43,14 @@ def _left_to_container(root: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def step_memory_mb(
-    step: Callable[[int], None], model: nn.Module, device: torch.device, batches: tuple[int, int] = (2, 4)
+    step: Callable[[int, bool], None], model: nn.Module, device: torch.device, batches: tuple[int, int] = (2, 4)
 ) -> tuple[float, float]:
-    """Return (fixed, per image) MB of the training step ``step(images)``, from steps with two sizes of batch.
+    """Return (fixed, per image) MB of the training step ``step(images, update)``, from steps with two sizes of batch.
 
-    On a CUDA device the allocator's peak is read. On a CPU, whose allocator does not say, it is counted: the tensors
-    that the forward pass keeps for the backward pass, and parameters, gradients and the two moments of AdamW.
+    On a CUDA device the allocator's peak is read of a forward and a backward pass with gradients and the optimizer's
+    state there already: what an update takes for itself is the same for every batch and would hide the images. On a
+    CPU, whose allocator does not say, it is counted: the tensors that the forward pass keeps for the backward pass, and
+    parameters, gradients and the two moments of AdamW.
     """
     peaks = [_peak_mb(step, images, model, device) for images in batches]
     image = max(0.0, (peaks[1] - peaks[0]) / (batches[1] - batches[0]))
@@ -61,11 +63,12 @@ def largest_batch(fixed_mb: float, image_mb: float, limit_mb: float) -> int:
     return max(0, int(np.floor(left / image_mb))) if image_mb > 0 else 2**31 * (left > 0)
 
 
-def _peak_mb(step: Callable[[int], None], images: int, model: nn.Module, device: torch.device) -> float:
+def _peak_mb(step: Callable[[int, bool], None], images: int, model: nn.Module, device: torch.device) -> float:
     if device.type == "cuda":
-        step(images)  # the optimizer's state is there after the first
+        step(images, True)  # the optimizer's state is there after the first
+        step(images, False)  # and the gradients after the second
         torch.cuda.reset_peak_memory_stats(device)
-        step(images)
+        step(images, False)
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
     kept: dict[int, int] = {}
 
@@ -75,7 +78,7 @@ def _peak_mb(step: Callable[[int], None], images: int, model: nn.Module, device:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        step(images)
+        step(images, True)
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     activations = sum(size for address, size in kept.items() if address not in own)
     sizes = [parameter.nbytes * (4 if parameter.requires_grad else 1) for parameter in model.parameters()]

@@ -31,11 +31,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether a backbone is searched, and why."""
+    """Whether a backbone is searched, and why. `place`: how early it was chosen, from 0 on; who was not comes last."""
 
     backbone: str
     included: bool
     reason: str
+    place: int = 0
 
 
 def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_least: int = 3) -> list[Choice]:
@@ -61,8 +62,11 @@ def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_leas
             if affordable or len(chosen) < at_least:
                 chosen[candidate.backbone] = f"number {place + 1} by {name}"
                 spent += 2 * candidate.trial_seconds
+    places = {backbone: place for place, backbone in enumerate(chosen)}
     return [
-        Choice(each.backbone, each.backbone in chosen, chosen.get(each.backbone) or _excluded(each, rankings))
+        Choice(each.backbone, True, chosen[each.backbone], places[each.backbone])
+        if each.backbone in chosen
+        else Choice(each.backbone, False, _excluded(each, rankings), len(chosen))
         for each in candidates
     ]
 

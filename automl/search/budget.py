@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from automl.backbones import find
 from automl.screening import Cost
-from automl.search.spec import trains_on_embeddings
+from automl.search.spec import effective_resolution, trains_on_embeddings
 from automl.training import RECALIBRATION_IMAGES
 
 __all__ = ["CONFIRMED", "REFIT_MARGIN", "Budget", "CostModel", "together"]
@@ -81,18 +82,18 @@ class CostModel:
             return guess * (mean(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
         evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
         seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
-        seconds *= float(params["resolution"] / self.resolutions[backbone]) ** 2
+        seconds *= self._pixels(params)
         known = self.ratios.get(backbone) or [each for ratios in self.ratios.values() for each in ratios]
         return seconds * (mean(known) if known else 1.0)
 
     def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
         """Return how many images of a batch pass through the model at a time so that a training step fits into `share`
         of the memory, and why (None and no reason: all of them; 0: not a single one fits)."""
-        cost, batch, resolution = self.costs[params["backbone"]], int(params["batch_size"]), int(params["resolution"])
+        cost, batch = self.costs[params["backbone"]], int(params["batch_size"])
+        resolution = self._what(params)[1]
         if self.is_head_only(params):
             return None, ""
-        pixels = (resolution / self.resolutions[params["backbone"]]) ** 2
-        fits = cost.largest_batch(float(params["freeze_depth"]), pixels=pixels, share=share)
+        fits = cost.largest_batch(float(params["freeze_depth"]), pixels=self._pixels(params), share=share)
         if fits is None or fits >= batch:
             return None, ""
         there = f"{fits} images of {resolution} px fit into {share * cost.available_mb:,.0f} MB of memory"
@@ -118,12 +119,19 @@ class CostModel:
         backbone = params["backbone"]
         if not self.is_head_only(params) or self._what(params) in self.embedded:
             return 0.0
-        pixels = float(params["resolution"] / self.resolutions[backbone]) ** 2
-        return self.costs[backbone].forward_seconds * pixels * (self.train_images + self.validation_images)
+        images = self.train_images + self.validation_images
+        return self.costs[backbone].forward_seconds * self._pixels(params) * images
 
     @staticmethod
     def _what(params: Mapping[str, Any]) -> tuple[str, int]:
-        return str(params["backbone"]), int(params["resolution"])
+        """The backbone, and the resolution that it takes where `params` ask for one that it cannot."""
+        backbone = str(params["backbone"])
+        return backbone, effective_resolution(find(backbone), int(params["resolution"]))
+
+    def _pixels(self, params: Mapping[str, Any]) -> float:
+        """Pixels of an image over those of the images that its backbone was measured with."""
+        backbone, resolution = self._what(params)
+        return (resolution / self.resolutions[backbone]) ** 2
 
     def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
         """Predicted seconds of retraining on train + validation."""

@@ -9,7 +9,7 @@ from automl.backbones import default_params, find
 from automl.search.budget import CostModel
 from automl.space import Space
 
-__all__ = ["FEW_EPOCHS", "default_trials", "sound_policy"]
+__all__ = ["FEW_EPOCHS", "default_trials", "sound_policy", "sound_trials"]
 
 FEW_EPOCHS = 8  # up to here a sound trial has no augmentation
 
@@ -28,6 +28,33 @@ def sound_policy(epochs: int) -> str:
     return "none" if epochs <= FEW_EPOCHS else "light"
 
 
+def sound_trials(name: str, space: Space, epochs: int) -> dict[str, dict[str, Any]]:
+    """Return the points of `space` nearest to the sound configurations of the backbone `name`: "head only" (on cached
+    features), "everything" trainable, and "mostly frozen".
+
+    Args:
+        epochs: Of a whole trial.
+    """
+    backbone = find(name)
+    base = default_params(backbone)
+    sound = {
+        "augmentation": sound_policy(epochs),
+        "batch_size": 32,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "dropout": 0.0,
+    }
+    sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
+    sound |= {**base, "backbone": name, "resolution": backbone.native_resolution}
+    head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
+    wanted: dict[str, dict[str, Any]] = {
+        "head only": head,
+        "everything": {"freeze_depth": 0.0},
+        "mostly frozen": {"freeze_depth": 0.75},
+    }
+    return {kind: space.nearest({**sound, **params}) for kind, params in wanted.items()}
+
+
 def default_trials(backbones: Sequence[str], space: Space, epochs: int) -> list[dict[str, Any]]:
     """Return the sound configurations that are tried before anything is sampled, in order.
 
@@ -38,26 +65,10 @@ def default_trials(backbones: Sequence[str], space: Space, epochs: int) -> list[
     Args:
         epochs: Of a whole trial.
     """
-    heads, pairs = [], []
-    for name in backbones:
-        backbone = find(name)
-        base = default_params(backbone)
-        sound = {
-            "augmentation": sound_policy(epochs),
-            "batch_size": 32,
-            "weight_decay": 0.05,
-            "label_smoothing": 0.1,
-            "dropout": 0.0,
-        }
-        sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
-        sound |= {**base, "backbone": name, "resolution": backbone.native_resolution}
-        head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
-        nearest = space.nearest({**sound, **head})
-        if CostModel.is_head_only(space.params(nearest)):  # else the space has no trial on cached features
-            heads.append(nearest)
-        pairs += [space.nearest({**sound, "freeze_depth": depth}) for depth in (0.0, 0.75)]
+    sound = [sound_trials(name, space, epochs) for name in backbones]
+    heads = [each["head only"] for each in sound if CostModel.is_head_only(space.params(each["head only"]))]
     unique: list[dict[str, Any]] = []
-    for params in [*heads, *pairs]:
+    for params in [*heads, *(each[kind] for each in sound for kind in ("everything", "mostly frozen"))]:
         if params not in unique:
             unique.append(params)
     return unique

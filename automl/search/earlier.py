@@ -56,7 +56,10 @@ def find_studies(paths: Iterable[Path], new: StudyFolder) -> list[StudyFolder]:
     for path in paths:
         if path.resolve() == new.root.resolve():
             raise UsageError(f"no warm start from {path}: it is the folder of the new study; name earlier ones")
-        inside = sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+        try:
+            inside = sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+        except OSError as error:
+            raise UsageError(f"no warm start from {path}: {error.strerror or error}") from error
         here = [each for each in ([path] if _is_study(path) else inside) if _is_study(each)]
         if not here:
             raise UsageError(
@@ -107,7 +110,10 @@ def good_trials(trials: Sequence[FrozenTrial], *, maximize: bool) -> list[Frozen
 
 
 def _is_study(path: Path) -> bool:
-    return StudyFolder(path).resolved.exists() or StudyFolder(path).database.exists()
+    try:
+        return StudyFolder(path).resolved.exists() or StudyFolder(path).database.exists()
+    except OSError:  # a folder that may not be looked into
+        return False
 
 
 def _opened(folder: StudyFolder, storage: str | None) -> optuna.Study:

@@ -1,22 +1,19 @@
-"""The plan: what was screened, what a trial will cost, how the budget is divided, what is tried first."""
+"""The plan as a value and as JSON: what was screened, what a trial costs, how the budget is divided.
+
+How it is made is in `planning.py`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from automl.config import SearchConfig
-from automl.data import Dataset
 from automl.errors import NoTrialFinishedError, UsageError
-from automl.screening import MAX_IMAGES, Candidate, Choice, Cost, shortlist
-from automl.search.budget import CONFIRMED, CostModel
-from automl.search.defaults import default_trials, sound_policy
-from automl.space import Space
+from automl.screening import Choice, Cost
 
-__all__ = ["Plan", "Screened", "cost_model", "load_plan", "make_plan"]
+__all__ = ["Plan", "Screened", "load_plan"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,15 @@ class Screened:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the search will do. `choices` are automatic decisions: name, value, reason. `unfinished`: other backbones
-    are still to be screened."""
+    """What the search will do.
+
+    shortlist: a choice for each of `screened`, in that order.
+    unscreened: backbones that could not be screened, or for which there was no time.
+    order: the shortlisted backbones as their sound configurations are tried.
+    choices: automatic decisions: name, value, reason.
+    trial_seconds: predicted for a whole trial, by backbone and what trains; what the space does not have is left out.
+    unfinished: other backbones are still to be screened.
+    """
 
     screened: list[Screened]
     shortlist: list[Choice]
@@ -50,6 +54,8 @@ class Plan:
     warnings: list[str]
     trial_seconds: dict[str, dict[str, float]]
     epoch_seconds: dict[str, float]
+    unscreened: list[Choice] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
     unfinished: bool = False
     warm_start: dict[str, Any] = field(default_factory=dict)  # of `WarmStart.to_dict`; empty without earlier studies
 
@@ -91,10 +97,13 @@ class Plan:
                     "latencies": {str(side): latency for side, latency in each.latencies.items()},
                     "included": reasons[each.backbone].included,
                     "reason": reasons[each.backbone].reason,
+                    "place": reasons[each.backbone].place,
                     **each.cost.to_dict(),
                 }
                 for each in self.screened
             ],
+            "unscreened": [{"backbone": each.backbone, "reason": each.reason} for each in self.unscreened],
+            "order": self.order,
             "budget": self.budget,
             "choices": self.choices,
             "warnings": self.warnings,
@@ -103,148 +112,6 @@ class Plan:
             "unfinished": self.unfinished,
             **({"warm_start": self.warm_start} if self.warm_start else {}),
         }
-
-
-def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
-    """Return what trials of the screened backbones cost on `dataset`."""
-    train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
-    whole = train + validation <= MAX_IMAGES  # else the screening has embedded a sample
-    return CostModel(
-        {each.backbone: each.cost for each in screened},
-        {each.backbone: each.resolution for each in screened},
-        train_images=train,
-        validation_images=validation,
-        test_images=test,
-        embedded={(each.backbone, each.resolution) for each in screened if whole and each.pretrained},
-        sampled=not whole,
-        random=frozenset(each.backbone for each in screened if not each.pretrained),
-    )
-
-
-def make_plan(
-    config: SearchConfig,
-    dataset: Dataset,
-    space: Space,
-    screened: list[Screened],
-    *,
-    seconds_left: float,
-    seconds_spent: float,
-    choices: list[dict[str, Any]],
-    keep: Sequence[str] = (),
-    unfinished: bool = False,
-    at_once: int = 1,
-) -> Plan:
-    """Shortlist the screened backbones and divide what is left of the budget.
-
-    Args:
-        keep: Backbones that the study has trials of; they stay, in this order, before all others.
-        at_once: Trials that run at the same time.
-    """
-    costs = cost_model(screened, dataset)
-    epochs = config.training.epochs
-    policy = sound_policy(epochs)
-    kinds = {"head only": (1.0, "none"), "mostly frozen": (0.75, policy), "everything": (0.0, policy)}
-    seconds: dict[str, dict[str, float]] = {}
-    epoch_seconds, reserves, refits, again = {}, {}, {}, {}
-    for each in screened:
-        sound = space.params(space.nearest({"backbone": each.backbone, "resolution": each.resolution}))
-        sound |= {"backbone": each.backbone, "mixup": 0.0, "cutmix": 0.0}
-        trials = {kind: {**sound, "freeze_depth": depth, "augmentation": name} for kind, (depth, name) in kinds.items()}
-        seconds[each.backbone] = {kind: costs.trial_seconds(params, epochs) for kind, params in trials.items()}
-        epoch_seconds[each.backbone] = costs.epoch_seconds(trials["everything"])
-        refits[each.backbone] = costs.refit_fits(trials["everything"], epochs, seconds_left)
-        reserves[each.backbone] = costs.reserve(trials["everything"], epochs, refit=refits[each.backbone])
-        again[each.backbone] = (
-            costs.confirmation_seconds(
-                CONFIRMED * [trials["everything"]],
-                epochs,
-                seconds=seconds_left,
-                repeats=config.search.repeats,
-                at_once=at_once,
-            )
-            if refits[each.backbone]
-            else 0.0
-        )
-    pinned = {choice.name for choice in config.backbones if choice.pinned}
-    decided = shortlist(
-        [
-            Candidate(
-                each.backbone,
-                each.knn_accuracy,
-                each.linear_accuracy,
-                seconds[each.backbone]["everything"],
-                prior=each.prior,
-                pretrained=each.pretrained,
-                pinned=each.backbone in pinned,
-            )
-            for each in screened
-        ],
-        search_seconds=seconds_left - min(reserves.values()),
-    )
-    decided = [
-        replace(each, included=True, reason="in the study already")
-        if each.backbone in keep and not each.included
-        else each
-        for each in decided
-    ]
-    kept = [choice.backbone for choice in decided if choice.included]
-    tried = [space.params({**each}) for each in default_trials(kept, space, epochs)]
-    least = min(costs.trial_seconds(each, epochs) + costs.reserve(each, epochs, refit=False) for each in tried)
-    reserve = min(reserves[each] for each in kept)
-    confirming = min((again[each] for each in kept if again[each]), default=0.0)
-    choices = [*choices, _trained_again(confirming, config.search.repeats)]
-    choices.append(_handed_over([each for each in kept if refits[each]], kept))
-    cheapest_past_head = min(each["mostly frozen"] for each in seconds.values())
-    warnings = []
-    if seconds_left < cheapest_past_head + reserve:
-        warnings.append(
-            f"the budget is too short to train anything past the head: the cheapest such trial takes about "
-            f"{cheapest_past_head:.0f} s, and {max(0.0, seconds_left - reserve):.0f} s are left"
-        )
-    typical = sorted(seconds[each]["everything"] for each in kept)[len(kept) // 2]
-    return Plan(
-        screened=screened,
-        shortlist=decided,
-        budget={
-            "total_seconds": seconds_left + seconds_spent,
-            "screening_seconds": seconds_spent,
-            "search_seconds": max(0.0, seconds_left - confirming - reserve),
-            "confirmation_seconds": confirming,
-            "refit_seconds": reserve,
-            "least_seconds": seconds_spent + least,
-            "trials_per_hour": 3600 / typical,
-        },
-        choices=choices,
-        warnings=warnings,
-        trial_seconds=seconds,
-        epoch_seconds=epoch_seconds,
-        unfinished=unfinished,
-    )
-
-
-def _trained_again(seconds: float, repeats: int) -> dict[str, Any]:
-    """Say whether the best configurations are trained again before one is chosen."""
-    if seconds:
-        value, reason = (
-            "the best configurations",
-            f"on new splits, up to {repeats} times each, as long as there is time",
-        )
-    elif repeats:
-        value, reason = "only what is cheap", "three whole trials more would take over a fifth of the time"
-    else:
-        value, reason = "none", "repeats: 0 in the config"
-    return {"name": "train again", "value": value, "reason": reason}
-
-
-def _handed_over(refitted: list[str], kept: list[str]) -> dict[str, Any]:
-    """Say what the winner will be: retrained on train + validation, or as its trial left it."""
-    if len(refitted) == len(kept):
-        return {"name": "hand over", "value": "refit", "reason": "there is time for a whole trial and its refit"}
-    if not refitted:
-        reason = "a whole trial and its refit do not fit the budget"
-        return {"name": "hand over", "value": "own weights of the best trial", "reason": reason}
-    reason = f"a whole trial and its refit fit the budget with {', '.join(refitted)} only"
-    return {"name": "hand over", "value": "refit, or own weights of the best trial", "reason": reason}
 
 
 def load_plan(path: Path) -> Plan:
@@ -273,12 +140,17 @@ def _parsed(value: dict[str, Any]) -> Plan:
             )
             for each in value["screening"]
         ],
-        shortlist=[Choice(each["backbone"], each["included"], each["reason"]) for each in value["screening"]],
+        shortlist=[
+            Choice(each["backbone"], each["included"], each["reason"], each.get("place", 0))
+            for each in value["screening"]
+        ],
         budget=value["budget"],
         choices=value["choices"],
         warnings=value["warnings"],
         trial_seconds=value["trial_seconds"],
         epoch_seconds=value["epoch_seconds"],
+        unscreened=[Choice(each["backbone"], False, each["reason"]) for each in value.get("unscreened", [])],
+        order=value.get("order", [each["backbone"] for each in value["screening"] if each["included"]]),
         unfinished=value.get("unfinished", False),
         warm_start=value.get("warm_start", {}),
     )  # fmt: skip

@@ -80,13 +80,15 @@ def run_search(
         raise failed.error
 
 
-def run_one(driver: Driver, folder: StudyFolder, share: Resources) -> None:
+def run_one(driver: Driver, folder: StudyFolder, share: Resources, *, interrupted: Callable[[], bool]) -> None:
     """Run what `driver` wants next, if anything, as a Ray task: without Tune, which takes seconds to start."""
     assignment = driver.next()
     if assignment is None:
         return
     work = (_task_of(assignment), str(folder.root.resolve()))
-    (found,) = each_task(_trial_alone, [work], share, done=lambda index, result: None)
+    (found,) = each_task(_trial_alone, [work], share, done=lambda index, result: None, enough=interrupted)
+    if found is None:  # interrupted
+        return
     if isinstance(found, Exception):
         driver.finish(assignment.number, error=str(found).strip().splitlines()[-1])
         return

@@ -19,26 +19,29 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     splits = {split: len(dataset.rows(split)) for split in ("train", "validation", "test")}
     counts = ", ".join(f"{count} {split}" for split, count in splits.items())
     lines = ["", f"Plan: {sum(splits.values())} images in {len(dataset.classes)} classes ({counts})", ""]
-    width = max(len(each.backbone) for each in plan.screened)
-    head = f"  {'backbone':<{width}}  {'top-1':>6}  {'probe':>6}  {'k-NN':>6}  {'params':>8}  {'latency':>9}"
+    names = [each.backbone for each in plan.screened] + [each.backbone for each in plan.unscreened]
+    width = max(map(len, names))
+    head = f"  {'backbone':<{width}}  {'top-1':>6}  {'probe':>12}  {'k-NN':>12}  {'params':>8}  {'latency':>9}"
     lines += [f"{head}  {'head':>6}  {'frozen':>7}  {'full':>7}   (seconds a trial)"]
     for each, choice in zip(plan.screened, plan.shortlist, strict=True):
         seconds = plan.trial_seconds[each.backbone]
         lines.append(
             f"  {each.backbone:<{width}}  {_share(each.prior):>6}  "
-            f"{each.linear_accuracy:>6.3f}  {each.knn_accuracy:>6.3f}  "
-            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  {seconds['head only']:>6.0f}  "
-            f"{seconds['mostly frozen']:>7.0f}  {seconds['everything']:>7.0f}"
-            + ("" if choice.included else f"   left out: {choice.reason}")
+            f"{_measured(each.linear_accuracy, each.linear_ci95)}  {_measured(each.knn_accuracy, each.knn_ci95)}  "
+            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  "
+            f"{_seconds(seconds, 'head only'):>6}  {_seconds(seconds, 'mostly frozen'):>7}  "
+            f"{_seconds(seconds, 'everything'):>7}" + ("" if choice.included else f"   left out: {choice.reason}")
         )
+    lines += [f"  {each.backbone:<{width}}  left out: {each.reason}" for each in plan.unscreened]
     budget, again = plan.budget, plan.budget.get("confirmation_seconds")
+    refit, closing = budget["refit_seconds"], budget.get("closing_seconds", 0.0)
     lines += [
         "",
         f"Budget: {_minutes(budget['total_seconds'])} = {_minutes(budget['screening_seconds'])} until here, "
         f"{_minutes(budget['search_seconds'])} search, "
         + (f"{_minutes(again)} to train the best again, " if again else "")
-        + f"{_minutes(budget['refit_seconds'])} kept for the refit; "
-        f"about {budget['trials_per_hour']:.0f} full trials an hour",
+        + (f"{_minutes(refit)} kept for the refit; " if refit else f"{_minutes(closing)} to hand over; ")
+        + f"about {budget['trials_per_hour']:.0f} full trials an hour",
     ]
     lines += [f"Chosen: {each['name']} {each['value']} ({each['reason']})" for each in plan.choices]
     lines += [f"Warning: {warning}" for warning in plan.warnings]
@@ -68,6 +71,15 @@ def _largest(differences: Mapping[str, float]) -> str:
 def _taken(taken: Taken) -> str:
     moved = f"; moved here: {', '.join(taken.moved)}" if taken.moved else ""
     return f"trial {taken.trial}, {taken.metric} {taken.score:.4f}: {in_words(taken.params)}{moved}"
+
+
+def _seconds(known: Mapping[str, float], kind: str) -> str:
+    return f"{known[kind]:.0f}" if kind in known else "-"
+
+
+def _measured(value: float, limits: tuple[float, float] | None) -> str:
+    """A share, with half the width of its 95 % interval."""
+    return f"{value:.3f}" + (" " * 7 if limits is None else f" ±{(limits[1] - limits[0]) / 2:.3f}")
 
 
 def _share(value: float | None) -> str:

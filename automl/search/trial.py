@@ -36,6 +36,7 @@ from automl.training import (
     choose_precision,
     fine_tune,
     keep_buffers,
+    load_weights,
     peak_memory_mb,
     reset_peak_memory,
     save_weights,
@@ -74,6 +75,7 @@ def run_trial(
     *,
     train_rows: npt.NDArray[np.int64],
     validation_rows: npt.NDArray[np.int64],
+    start_from: Path | None = None,
     time_limit: float = math.inf,
     keep_checkpoint: bool = True,
     keep_weights: bool = True,
@@ -83,6 +85,7 @@ def run_trial(
     """Build the model, fine-tune it, and leave spec, metrics and validation logits in `folder`.
 
     Args:
+        start_from: Weights of the whole network, as a trial leaves them, to start from instead of the pretrained ones.
         time_limit: Seconds for the whole trial, start included.
         keep_weights: Leave the weights of the model returned in `folder` as well.
         report: Called after each epoch with JSON values: the epoch, its metrics, and what the trial costs so far.
@@ -109,8 +112,10 @@ def run_trial(
         head=spec.head,  # type: ignore[arg-type]
         dropout=spec.dropout,
         drop_path=spec.drop_path,
-        weights=None if spec.weights == "none" else Path(spec.weights),
+        weights=None if spec.weights == "none" or start_from else Path(spec.weights),
     )
+    if start_from is not None:
+        load_weights(start_from, model)
     freeze(model, spec.freeze_depth)
     trained: nn.Module = model
     data: npt.NDArray[Any] = array

@@ -23,7 +23,7 @@ class Keeps(nn.Module):
 
 def test_memory_is_linear_in_the_images_of_a_batch() -> None:
     model = Keeps()
-    fixed, image = step_memory_mb(lambda count: model(torch.ones(count, WIDTH)).backward(), model, CPU)
+    fixed, image = step_memory_mb(lambda count, update: model(torch.ones(count, WIDTH)).backward(), model, CPU)
     assert image == pytest.approx(1.0, abs=0.01)
     assert fixed == pytest.approx(1000.0 + 4.0, abs=0.1)  # the process; parameter, gradient, two moments
 

@@ -12,10 +12,12 @@ import pytest
 
 from automl.backbones import default_params, find
 from automl.errors import NoTrialFinishedError
+from automl.screening import Choice
 from automl.search.budget import Budget, CostModel
 from automl.search.defaults import FEW_EPOCHS, default_trials
-from automl.search.plan import Plan, Screened, load_plan, make_plan
-from automl.search.plan import cost_model as make_costs
+from automl.search.plan import Plan, Screened, load_plan
+from automl.search.planning import cost_model as make_costs
+from automl.search.planning import make_plan
 from automl.search.show import plan_lines
 from automl.space import make_space
 from automl.training.fine_tune import RECALIBRATION_IMAGES
@@ -36,12 +38,14 @@ def screened(seconds: Mapping[str, float]) -> list[Screened]:
     return [Screened(name, 32, 0.5, 0.6, 0.1, cost(each)) for name, each in seconds.items()]
 
 
-def plan(left: float, seconds: Mapping[str, float], spent: float = 10.0) -> Plan:
-    config = small_config()
+def plan(
+    left: float, seconds: Mapping[str, float], spent: float = 10.0, text: str | None = None, **options: Any
+) -> Plan:
+    config = small_config() if text is None else small_config(text)
     space = make_space(list(seconds), config.params)
     choices = [{"name": "device", "value": "cpu", "reason": "none other"}]
     return make_plan(
-        config, dataset(), space, screened(seconds), seconds_left=left, seconds_spent=spent, choices=choices
+        config, dataset(), space, screened(seconds), seconds_left=left, seconds_spent=spent, choices=choices, **options
     )
 
 
@@ -174,10 +178,66 @@ def test_backbones_that_do_not_fit_are_left_out_with_a_reason() -> None:
     assert "no longer fit the budget" in made.shortlist[3].reason
 
 
+def test_the_cheapest_is_tried_first_and_then_the_most_promising() -> None:
+    made = plan(3000.0, {RESNET: 0.03, EFFICIENTNET: 0.02, VIT: 0.01})
+    assert made.backbones == [RESNET, EFFICIENTNET, VIT]
+    assert made.order == [VIT, RESNET, EFFICIENTNET]  # by search space order, there being no other difference
+
+
+def test_trials_at_once_share_the_work() -> None:
+    alone, together = plan(120.0, FOUR), plan(120.0, FOUR, at_once=200)
+    assert CONVNEXT not in alone.backbones
+    assert together.backbones == list(FOUR)
+    rates = [made.budget["trials_per_hour"] for made in (plan(3000.0, {RESNET: 0.01}, at_once=n) for n in (1, 8))]
+    assert rates[1] == pytest.approx(8 * rates[0])
+
+
+def test_only_what_the_space_has_is_planned_for() -> None:
+    """Where nothing but heads trains, a backbone that would be dear to fine-tune is not left out for that."""
+    text = "backbones: [test_resnet]\nparams: {freeze_depth: [1.0], augmentation: none, resolution: 32}"
+    made = plan(120.0, FOUR, text=text)
+    assert made.backbones == list(FOUR)
+    assert {kind for each in made.trial_seconds.values() for kind in each} == {"head only"}
+    assert made.warnings == []
+    row = next(line for line in plan_lines(made, dataset()) if RESNET in line)
+    assert row.split()[-2:] == ["-", "-"]
+    no_heads = plan(120.0, {RESNET: 0.01}, text="backbones: [test_resnet]\nparams: {freeze_depth: [0.0, 0.75]}")
+    assert set(no_heads.trial_seconds[RESNET]) == {"everything", "mostly frozen"}
+
+
+def test_without_the_time_for_a_refit_none_is_kept_for_it() -> None:
+    made = plan(45.0, {RESNET: 0.5, EFFICIENTNET: 0.5})
+    assert made.budget["refit_seconds"] == 0.0
+    assert made.budget["closing_seconds"] > 0.0
+    assert "to hand over" in "\n".join(plan_lines(made, dataset()))
+    mixed = plan(60.0, {RESNET: 0.01, EFFICIENTNET: 0.5})
+    assert mixed.budget["refit_seconds"] > made.budget["closing_seconds"]  # of the one that can be refitted
+
+
+def test_what_could_not_be_screened_is_in_the_plan(tmp_path: Path) -> None:
+    made = plan(120.0, {RESNET: 0.01}, unscreened=[Choice(VIT, False, "it cannot be screened: out of memory")])
+    (tmp_path / "plan.json").write_text(made.to_json())
+    assert load_plan(tmp_path / "plan.json") == made
+    assert made.backbones == [RESNET]
+    assert any(VIT in line and "out of memory" in line for line in plan_lines(made, dataset()))
+
+
+def test_a_backbone_of_fixed_resolution_costs_the_same_at_any() -> None:
+    fixed, free = "timm/gcvit_xxtiny.in1k", RESNET
+    costs = CostModel(
+        dict.fromkeys((fixed, free), cost(0.01)), {fixed: 224, free: 224}, train_images=100, validation_images=20
+    )
+    at = {side: [costs.epoch_seconds(EVERYTHING | {"backbone": name, "resolution": side}) for name in (fixed, free)]
+          for side in (224, 448)}  # fmt: skip
+    assert at[448][0] == at[224][0]
+    assert at[448][1] == pytest.approx(4 * at[224][1])
+
+
 def test_a_budget_too_short_for_one_trial_is_refused_with_the_least_that_would_do() -> None:
     made = plan(2.0, {RESNET: 0.01, EFFICIENTNET: 0.02}, spent=10.0)
     with pytest.raises(NoTrialFinishedError, match=r"a budget of 12 s is too short for one trial .* --budget \d+s"):
         made.check_budget()
+    assert "so a search would refuse it: use at least --budget" in made.warnings[0]
     enough = float(made.budget["least_seconds"])
     replace(made, budget=made.budget | {"total_seconds": enough}).check_budget()
 

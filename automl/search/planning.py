@@ -1,0 +1,203 @@
+"""How the plan is made: the shortlist, what is tried first, and what the budget goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from automl.config import SearchConfig
+from automl.data import Dataset
+from automl.screening import MAX_IMAGES, Candidate, Choice, shortlist
+from automl.search.budget import CONFIRMED, CostModel
+from automl.search.defaults import default_trials, sound_trials
+from automl.search.plan import Plan, Screened
+from automl.space import Space
+
+__all__ = ["cost_model", "make_plan"]
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Predicted seconds of one backbone: of whole trials by what trains, of an epoch of the dearest of them, of what
+    follows the search (with the refit where that `refits`), and of training three of them again."""
+
+    trials: dict[str, float]
+    epoch: float
+    refits: bool
+    reserve: float
+    again: float
+
+    @property
+    def dearest(self) -> float:
+        return max(self.trials.values())
+
+    @property
+    def past_head(self) -> float | None:
+        """Of the cheapest trial that trains more than the head."""
+        return min((seconds for kind, seconds in self.trials.items() if kind != "head only"), default=None)
+
+
+def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
+    """Return what trials of the screened backbones cost on `dataset`."""
+    train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
+    whole = train + validation <= MAX_IMAGES  # else the screening has embedded a sample
+    return CostModel(
+        {each.backbone: each.cost for each in screened},
+        {each.backbone: each.resolution for each in screened},
+        train_images=train,
+        validation_images=validation,
+        test_images=test,
+        embedded={(each.backbone, each.resolution) for each in screened if whole and each.pretrained},
+        sampled=not whole,
+        random=frozenset(each.backbone for each in screened if not each.pretrained),
+    )
+
+
+def make_plan(
+    config: SearchConfig,
+    dataset: Dataset,
+    space: Space,
+    screened: list[Screened],
+    *,
+    seconds_left: float,
+    seconds_spent: float,
+    choices: list[dict[str, Any]],
+    unscreened: Sequence[Choice] = (),
+    keep: Sequence[str] = (),
+    unfinished: bool = False,
+    at_once: int = 1,
+) -> Plan:
+    """Shortlist the screened backbones and divide what is left of the budget.
+
+    Args:
+        unscreened: Backbones that are left out because they were not screened, with the reasons.
+        keep: Backbones that the study has trials of; they stay, in this order, before all others.
+        at_once: Trials that run at the same time.
+    """
+    model, epochs, repeats = cost_model(screened, dataset), config.training.epochs, config.search.repeats
+    costs = {
+        each.backbone: _costs(each.backbone, model, space, epochs, seconds_left, repeats, at_once) for each in screened
+    }
+    pinned = {choice.name for choice in config.backbones if choice.pinned}
+    candidates = [
+        Candidate(
+            each.backbone,
+            each.knn_accuracy,
+            each.linear_accuracy,
+            costs[each.backbone].dearest,
+            prior=each.prior,
+            pretrained=each.pretrained,
+            pinned=each.backbone in pinned,
+        )
+        for each in screened
+    ]
+    reserve, confirming = _kept_free(list(costs.values()))
+    decided = shortlist(candidates, search_seconds=at_once * (seconds_left - confirming - reserve))
+    decided = [
+        replace(each, included=True, reason="in the study already")
+        if each.backbone in keep and not each.included
+        else each
+        for each in decided
+    ]
+    kept = [choice.backbone for choice in decided if choice.included]
+    reserve, confirming = _kept_free([costs[each] for each in kept])
+    tried = [space.params(each) for each in default_trials(kept, space, epochs)]
+    least = min(model.trial_seconds(each, epochs) + model.reserve(each, epochs, refit=False) for each in tried)
+    refitted = [each for each in kept if costs[each].refits]
+    budget = {
+        "total_seconds": seconds_left + seconds_spent,
+        "screening_seconds": seconds_spent,
+        "search_seconds": max(0.0, seconds_left - confirming - reserve),
+        "confirmation_seconds": confirming,
+        "refit_seconds": reserve if refitted else 0.0,
+        "closing_seconds": 0.0 if refitted else reserve,
+        "least_seconds": seconds_spent + least,
+        "trials_per_hour": at_once * 3600 / sorted(costs[each].dearest for each in kept)[len(kept) // 2],
+    }
+    return Plan(
+        screened=screened,
+        shortlist=decided,
+        unscreened=list(unscreened),
+        order=_order(decided, costs),
+        budget=budget,
+        choices=[*choices, _trained_again(confirming, repeats), _handed_over(refitted, kept)],
+        warnings=_warnings(budget, [costs[each] for each in kept], seconds_left - reserve),
+        trial_seconds={name: each.trials for name, each in costs.items()},
+        epoch_seconds={name: each.epoch for name, each in costs.items()},
+        unfinished=unfinished,
+    )
+
+
+def _costs(
+    backbone: str, model: CostModel, space: Space, epochs: int, seconds_left: float, repeats: int, at_once: int
+) -> _Costs:
+    sound: dict[str, dict[str, Any]] = {}
+    for kind, point in sound_trials(backbone, space, epochs).items():
+        params = {**space.params(point), "backbone": backbone}
+        if (kind == "head only") == model.is_head_only(params) and params not in sound.values():
+            sound[kind] = params  # else the space has no such trial
+    trials = {kind: model.trial_seconds(params, epochs) for kind, params in sound.items()}
+    dearest = sound[max(trials, key=lambda kind: trials[kind])]
+    refits, again = model.refit_fits(dearest, epochs, seconds_left), 0.0
+    if refits:
+        again = model.confirmation_seconds(
+            CONFIRMED * [dearest], epochs, seconds=seconds_left, repeats=repeats, at_once=at_once
+        )
+    reserve = model.reserve(dearest, epochs, refit=refits)
+    return _Costs(trials, model.epoch_seconds(dearest), refits, reserve, again)
+
+
+def _kept_free(costs: Sequence[_Costs]) -> tuple[float, float]:
+    """Seconds to keep free for what follows the search, and before it for training the best again: at least what the
+    cheapest backbone that can be refitted takes."""
+    refitted = [each for each in costs if each.refits] or costs
+    confirming = min((each.again for each in costs if each.again), default=0.0)
+    return min(each.reserve for each in refitted), confirming
+
+
+def _order(decided: Sequence[Choice], costs: dict[str, _Costs]) -> list[str]:
+    """Return the shortlisted backbones as they are tried: the cheapest first, for an answer soon, then the most
+    promising."""
+    kept = sorted((each for each in decided if each.included), key=lambda each: each.place)
+    cheapest = min(kept, key=lambda each: costs[each.backbone].dearest)
+    return [each.backbone for each in (cheapest, *(each for each in kept if each is not cheapest))]
+
+
+def _warnings(budget: dict[str, float], costs: Sequence[_Costs], there: float) -> list[str]:
+    """Say what the budget is too short for. `there`: seconds for trials."""
+    if budget["least_seconds"] > budget["total_seconds"]:
+        enough = f"--budget {1.2 * budget['least_seconds']:.0f}s"
+        return [f"the budget is too short for one trial, so a search would refuse it: use at least {enough}"]
+    past_head = [each.past_head for each in costs if each.past_head is not None]
+    if past_head and there < min(past_head):
+        return [
+            f"the budget is too short to train anything past the head: the cheapest such trial takes about "
+            f"{min(past_head):.0f} s, and {max(0.0, there):.0f} s are left"
+        ]
+    return []
+
+
+def _trained_again(seconds: float, repeats: int) -> dict[str, Any]:
+    """Say whether the best configurations are trained again before one is chosen."""
+    if seconds:
+        value, reason = (
+            "the best configurations",
+            f"on new splits, up to {repeats} times each, as long as there is time",
+        )
+    elif repeats:
+        value, reason = "only what is cheap", "three whole trials more would take over a fifth of the time"
+    else:
+        value, reason = "none", "repeats: 0 in the config"
+    return {"name": "train again", "value": value, "reason": reason}
+
+
+def _handed_over(refitted: list[str], kept: list[str]) -> dict[str, Any]:
+    """Say what the winner will be: retrained on train + validation, or as its trial left it."""
+    if len(refitted) == len(kept):
+        return {"name": "hand over", "value": "refit", "reason": "there is time for a whole trial and its refit"}
+    if not refitted:
+        reason = "a whole trial and its refit do not fit the budget"
+        return {"name": "hand over", "value": "own weights of the best trial", "reason": reason}
+    reason = f"a whole trial and its refit fit the budget with {', '.join(refitted)} only"
+    return {"name": "hand over", "value": "refit, or own weights of the best trial", "reason": reason}
