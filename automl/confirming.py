@@ -42,7 +42,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         logger.info("not trained again: there is no time for two of the best configurations in full before the refit")
         _choose(job, study)  # from what one that was interrupted has left, if it has
         return
-    kept = _kept(study, trials, often)
+    kept = _kept(study, trials, often) | {"redrawn": job.dataset.audit.splits.get("validation") != "given"}
     study.set_user_attr("confirmation", kept)
     known = {(each["trial"], each["run"]) for each in kept["done"]}
     runs = [
@@ -52,7 +52,8 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         if (each.number, run) not in known
     ]
     times = "once" if often == 1 else f"{often} times"
-    logger.info("training again, %s each, on new splits: trials %s", times, ", ".join(map(str, kept["trials"])))
+    where = "new splits" if kept["redrawn"] else "the validation images that were given, with new seeds"
+    logger.info("training again, %s each, on %s: trials %s", times, where, ", ".join(map(str, kept["trials"])))
 
     def done(index: int, result: Any) -> None:
         wanted = runs[index]
@@ -67,9 +68,17 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         study.set_user_attr("confirmation", kept)
         study.set_user_attr("spent_seconds", driver.spent_before + job.budget.spent())
 
-    work = [(str(job.folder.root.resolve()), each) for each in runs]
-    try:
+    def train() -> None:
+        work = [(str(job.folder.root.resolve()), each) for each in runs]
         each_task(confirm_on_worker, work, job.share, done=done, enough=lambda: driver.clock.before_refit(trials) < 0)
+
+    try:
+        train()
+        if kept["failed"] and driver.clock.before_refit(trials) > 0:  # once more, as trials are: a worker may be lost
+            over = {(each["trial"], each["run"]) for each in kept["done"]}
+            runs = [each for each in runs if str(each.trial) in kept["failed"] and (each.trial, each.run) not in over]
+            kept["failed"] = {}
+            train()
         _choose(job, study)
     finally:
         add_stage(study, "confirmation", job.budget.spent() - started)

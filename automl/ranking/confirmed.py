@@ -1,8 +1,8 @@
 """The choice among the best configurations, each trained again with new seeds on new splits.
 
 A trial's score in the search has two faults: it is why the trial was picked, and it comes from one seed and one split.
-The confirmation's scores come after the picking. `RULE` says how the winner is chosen from them, and
-`statistics.repeats` what to expect of it.
+The confirmation's scores come after the picking. `Confirmation.rule` says how the winner is chosen from
+them, and `statistics.repeats` what to expect of it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from automl.ranking.statistics import (
     pick,
 )
 
-__all__ = ["RULE", "Confirmation", "Confirmed", "choose"]
+__all__ = ["Confirmation", "Confirmed", "choose"]
 
-RULE = (
-    "The best configurations were trained again, each with new seeds and on the same new splits of train + validation. "
-    "They come before all others, by their mean score there; first comes the winner: the best mean, or the cheapest "
-    "(latency of one image; parameters where that is not known) within one standard error of it, if it saves a tenth."
+_RULE = (
+    "The best configurations were trained again, each with new seeds and {where}. They come before all others, by "
+    "their mean score there; first comes the winner: the best mean, or the cheapest (latency of one image; parameters "
+    "where that is not known) that is behind it by no more than one standard error of their difference, if it saves a "
+    "tenth."
 )
 
 
@@ -63,8 +64,9 @@ class Confirmation:
     """The configurations that were trained again, the best mean first, and which of them was chosen `why`.
 
     `expected` is what the winner is expected to score on new images, its mean less what being picked by it explains,
-    None without predictions. `runs` is how often all were trained again, `images` how many validation images a run
-    has, `failed` why others could not be, by trial.
+    None without predictions, or where the images are those that picked them. `runs` is how often all were trained
+    again, `images` how many validation images a run has, `failed` why others could not be, by trial, `redrawn` whether
+    the splits were new: a validation split that was given stays.
     """
 
     winner: int
@@ -75,6 +77,13 @@ class Confirmation:
     images: int
     trials: tuple[Confirmed, ...]
     failed: Mapping[str, str]
+    redrawn: bool = True
+
+    @property
+    def rule(self) -> str:
+        """How the winner is chosen."""
+        new = "on the same new splits of train + validation"
+        return _RULE.format(where=new if self.redrawn else "on the validation images that were given")
 
     @property
     def chosen(self) -> Confirmed:
@@ -91,11 +100,13 @@ def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
     metric = str(study.user_attrs.get("metric", "accuracy"))
     larger = study.direction == optuna.study.StudyDirection.MAXIMIZE
     failed = {str(number): str(why) for number, why in kept.get("failed", {}).items()}
-    numbers = [int(number) for number in kept.get("trials", []) if str(number) not in failed]
+    trials = {each.number: each for each in study.get_trials(deepcopy=False) if each.number in kept.get("trials", [])}
+    numbers = [number for number in kept.get("trials", []) if number in trials and str(number) not in failed]
     by_run = {(int(each["trial"]), int(each["run"])): each for each in kept.get("done", [])}
+    if any((number, 1) not in by_run for number in numbers):  # cut off in the first run: those that had theirs
+        numbers = [number for number in numbers if (number, 1) in by_run]
     runs = [run for run in sorted({run for _, run in by_run}) if all((number, run) in by_run for number in numbers)]
-    trials = {each.number: each for each in study.get_trials(deepcopy=False) if each.number in numbers}
-    if len(numbers) < 2 or not runs or len(trials) < len(numbers):
+    if len(numbers) < 2 or not runs:
         return None
     scores = np.array([[float(by_run[number, run]["score"]) for run in runs] for number in numbers])
     first = by_run[numbers[0], runs[0]]
@@ -122,7 +133,8 @@ def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
     place = pick(found, costs) if found else int(gaps.argmin())
     chosen, why = every[place], _why(metric, every, place, trials, costs)
     expected = limited = None
-    if predictions and chosen.ci95:
+    redrawn = bool(kept.get("redrawn", True))
+    if predictions and chosen.ci95 and redrawn:
         sign, seed = (1 if larger else -1), int(study.user_attrs.get("seed") or 0)
         picked = expected_of_pick(*_of_runs(metric, predictions), costs, larger=larger, share=share, seed=seed)
         luck = max(0.0, sign * (chosen.score - picked))
@@ -131,7 +143,7 @@ def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
         limited = (max(0.0, low - luck), high) if larger else (low, high + luck)
     every.sort(key=lambda each: (each.behind_best, each.trial))
     images = int(first["validation_images"])
-    return Confirmation(chosen.trial, why, expected, limited, len(runs), images, tuple(every), failed)
+    return Confirmation(chosen.trial, why, expected, limited, len(runs), images, tuple(every), failed, redrawn)
 
 
 def _predictions(folder: StudyFolder, numbers: Sequence[int], runs: Sequence[int]) -> list[list[Predictions]] | None:
@@ -184,7 +196,7 @@ def _why(
     chosen, best = every[place], min(every, key=lambda each: each.behind_best)
     if chosen.behind_best == best.behind_best:
         near = [each for each in every if each is not chosen and each.behind_best <= (each.behind_best_error or 0.0)]
-        cheaper = "no cheaper one is" if near else "no other is"
+        cheaper = "none that is a tenth cheaper is" if near else "no other is"
         return f"it has the best mean, and {cheaper} within a standard error of it"
     behind, error = (words.difference(metric, value) for value in (chosen.behind_best, chosen.behind_best_error or 0.0))
     timed = all(each.user_attrs.get("latency_ms") is not None for each in trials.values())

@@ -21,35 +21,45 @@ __all__ = ["confirmed_first", "cut_short", "valid_confirmation"]
 
 
 def valid_confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Confirmation | None:
-    """Return the confirmation if it is over and is one of what is `ranked` now."""
-    kept, numbers = confirmation_of(study), [trial.number for trial in ranked]
-    if not numbers or kept.get("winner") not in numbers or numbers[0] not in kept["trials"]:
+    """Return the confirmation if it is over and is one of what is `ranked` now, which may be a part of the study; then
+    the winner is chosen among those that are left of it."""
+    kept = confirmation_of(study)
+    if not ranked or kept.get("winner") is None or ranked[0].number not in kept["trials"]:
         return None
     found = choose(folder, study)
     if found is None or all(each.trial != kept["winner"] for each in found.trials):
-        return None
+        return found
     return replace(found, winner=int(kept["winner"]), why=str(kept["why"]))
 
 
-def cut_short(study: optuna.Study, scores: Mapping[int, float], metric: str) -> list[str]:
+def cut_short(
+    study: optuna.Study, ranked: Sequence[FrozenTrial], scores: Mapping[int, float], metric: str
+) -> list[str]:
     """Say what came of trainings of the best on new splits by which nothing is chosen."""
-    done = [each for each in confirmation_of(study).get("done", []) if each["trial"] in scores]
+    kept = confirmation_of(study)
+    done = [each for each in kept.get("done", []) if each["trial"] in scores]
     if not done:
         return []
-    if confirmation_of(study).get("winner") is not None:
-        return ["What was chosen by training the best again no longer counts: another trial leads here."]
+    if kept.get("winner") is not None:
+        if ranked[0].number in kept["trials"]:
+            return ["Only one of the trials that were trained again is among these, so nothing is chosen by that."]
+        return [f"Trial {ranked[0].number}, which leads here, is not among those that were trained again."]
     each_one = (
         f"trial {each['trial']} {words.number(metric, each['score'])} (in the search "
         f"{words.number(metric, scores[each['trial']])})"
         for each in done[:10]
     )
     return [
-        f"Training the best again was cut short, so nothing was chosen by it. On new splits: {', '.join(each_one)}."
+        f"Training the best again was cut short, so nothing was chosen by it. On new splits: {', '.join(each_one)}. "
+        "The intervals of the search are of its images; what another seed or split changes is not in them."
     ]
 
 
 def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool) -> tuple[Row, ...]:
-    """Return `rows` ranked anew: the winner, then the others that were trained again by their means, then the rest."""
+    """Return `rows` ranked anew: the winner, then the others that were trained again by their means, then the rest.
+
+    The rest were compared with the first of the search. Where that did not win, they are tied with nothing here.
+    """
     order = {each.trial: each for each in (found.chosen, *found.trials)}
     by_trial = {row.trial: row for row in rows}
     first = [
@@ -64,6 +74,8 @@ def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool)
         if number in by_trial
     ]
     rest = [row for row in rows if row.trial not in order]
+    if rows[0].trial != found.winner:
+        rest = [replace(row, tied_with_best=False, behind_best_ci95=None) for row in rest]
     return tuple(replace(row, rank=rank) for rank, row in enumerate([*first, *rest], start=1))
 
 

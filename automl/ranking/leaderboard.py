@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
 from automl.ranking import tables
-from automl.ranking.confirmed import RULE, Confirmation
+from automl.ranking.confirmed import Confirmation
 from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.plain import plain
@@ -99,7 +99,8 @@ class Leaderboard:
     `metric` is what it is ranked by, `direction` is "maximize" or "minimize", `counts` the number of trials by Optuna's
     state, `stop_reason` is None while the search runs, `refit` the content of ``model/metrics.json`` or None,
     `best_corrected` the best score of the search less what being picked as the best explains, None without predictions,
-    `confirmation` what came of training the best again, None where they were not.
+    `confirmation` what came of training the best again, None where they were not; `trained_again` says what is known
+    where nothing was chosen by it.
     """
 
     study: str
@@ -113,12 +114,24 @@ class Leaderboard:
     validation_images: int | None
     rules: tuple[str, ...] = RULES
     notes: tuple[str, ...] = ()
+    trained_again: tuple[str, ...] = ()
     best_corrected: BestCorrected | None = None
     confirmation: Confirmation | None = None
 
     @property
     def best(self) -> Row | None:
         return self.rows[0] if self.rows else None
+
+    @property
+    def best_by_backbone(self) -> dict[str, Row]:
+        """The row of each backbone's best trial in the search, finished ones first, in the order of the rows."""
+        found: dict[str, Row] = {}
+        sign = 1.0 if self.direction == "maximize" else -1.0
+        for row in self.rows:
+            best = found.setdefault(row.backbone, row)
+            if row.state == best.state and sign * row.score > sign * best.score:
+                found[row.backbone] = row
+        return found
 
     @property
     def tied(self) -> tuple[Row, ...]:
@@ -161,8 +174,8 @@ def build(
         metric: One of `METRICS` to rank by; default: the one that the study optimises. By another one, a trial is
             ranked if its predictions, or this metric of its last epoch, were kept.
         cache: Keep what is computed from many trials' predictions in `folder`, for the next time.
-        confirmation: Put first the trials that were trained again, as `confirmed.RULE` says. Ranked by another metric
-            than the study's, they are not.
+        confirmation: Put first the trials that were trained again, as `Confirmation.rule` says. Ranked by another
+            metric than the study's, they are not.
 
     Raises:
         ValueError: There is no such metric.
@@ -192,8 +205,7 @@ def build(
     told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
     if by != objective:
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
-    if confirmation and chosen is None and by == objective:
-        told += cut_short(study, scores, by)
+    not_chosen = confirmation and chosen is None and by == objective
     package = load_json(folder.model / "metrics.json")
     refit = package if package is not None and "test" in package else None  # else of a search that has not ended
     if refit is not None and refit.get("refit_spoiled"):
@@ -208,8 +220,9 @@ def build(
         refit=refit,
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
-        rules=(*RULES, RULE) if chosen else RULES,
+        rules=(*RULES, chosen.rule) if chosen else RULES,
         notes=tuple(told),
+        trained_again=tuple(cut_short(study, ranked, scores, by)) if not_chosen else (),
         best_corrected=sure.corrected,
         confirmation=chosen,
     )

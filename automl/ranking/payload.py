@@ -38,6 +38,9 @@ def column(values: Iterable[Any]) -> Any:
     return {"values": list(known), "codes": codes} if 2 * len(known) < len(found) else found
 
 
+_VALUES = ("score", "confirmed_score", "backbone", "state", *_FACTS)
+
+
 def rows(board: Leaderboard, axis: Mapping[str, float]) -> dict[str, Any]:
     """Return the columns of the table: what it sorts by, what it shows, and the details of each row.
 
@@ -50,7 +53,7 @@ def rows(board: Leaderboard, axis: Mapping[str, float]) -> dict[str, Any]:
         return round(min(max((value - axis["low"]) / span, 0.0), 1.0), 4)
 
     every = board.rows
-    values = {name: column(getattr(row, name) for row in every) for name in ("score", "backbone", "state", *_FACTS)}
+    values = {name: column(getattr(row, name) for row in every) for name in _VALUES}
     limits = [row.ci95 or (row.score, row.score) for row in every]
     bars = {
         "low": column(place(low) for low, _ in limits),
@@ -68,7 +71,10 @@ def rows(board: Leaderboard, axis: Mapping[str, float]) -> dict[str, Any]:
         "model_parameters": column(words.integer(row.model_parameters) for row in every),
         "latency_ms": column(words.milliseconds(row.latency_ms) for row in every),
         "peak_memory_mb": column(words.megabytes(row.peak_memory_mb) for row in every),
-        "behind": column(words.bounds(metric, row.behind_best_ci95) for row in every),
+        "again": column(
+            "" if row.confirmed_score is None else words.number(metric, row.confirmed_score) for row in every
+        ),
+        "behind": column(words.difference_bounds(metric, row.behind_best_ci95) for row in every),
     }
     return {
         "rows": len(every),

@@ -25,9 +25,10 @@ def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
         f"Best score for its {_COSTS[each.cost]}: {_front(board, each.cost, each.trials)}" for each in facts.fronts
     ]
     found = facts.why
+    objective = "" if board.metric == found.objective else f" for {words.metric_name(found.objective)}"
     if found.importance.shares:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.importance.shares.items())
-        lines.append(f"What mattered: {shares}. {found.importance.note}")
+        lines.append(f"What mattered{objective}: {shares}. {found.importance.note}")
     else:
         lines.append(f"What mattered: {found.importance.note}")
     told_apart = [(name, each) for name, each in found.importance_by_backbone.items() if each.shares]

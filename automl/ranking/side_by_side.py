@@ -37,7 +37,7 @@ def _lines(found: Comparison) -> list[tuple[str, list[str]]]:
             each(lambda study: "–" if study.validation_images is None else f"{study.validation_images:,}"),
         ),
         ("best", each(lambda study: scored(study, study.best.score, study.best.ci95) if study.best else "–")),
-        ("luck taken off", each(lambda study: scored(study, study.corrected, study.corrected_ci95))),
+        ("expected on new images", each(lambda study: scored(study, study.corrected, study.corrected_ci95))),
         ("test, after the refit", each(lambda study: scored(study, study.test, study.test_ci95))),
         ("winner", each(lambda study: words.short(study.best.backbone) if study.best else "–")),
         ("its params", each(lambda study: ", ".join(words.describe(study.best.params)) if study.best else "–")),

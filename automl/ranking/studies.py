@@ -28,7 +28,8 @@ SCHEMA_VERSION = 1
 class StudySummary:
     """One study in a few values. Scores in its own metric; seconds; None where it is not known.
 
-    `backbones` has the best score by backbone, `space` every setting of the search space as text.
+    `corrected` is what the first is expected to score on new images, the luck of being picked taken off; `backbones`
+    has the best score by backbone, `space` every setting of the search space as text.
     """
 
     run: str
@@ -123,11 +124,11 @@ def _alike(summaries: Sequence[StudySummary]) -> list[list[str]]:
 
 
 def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> StudySummary:
-    attrs, corrected = study.user_attrs, board.best_corrected
+    attrs, corrected, again = study.user_attrs, board.best_corrected, board.confirmation
     refitted = (board.refit or {}).get("trial")
-    backbones: dict[str, float] = {}
-    for row in board.rows:
-        backbones.setdefault(row.backbone, row.score)
+    expected = (again.expected, again.expected_ci95) if again else (None, None)
+    if corrected and not again:
+        expected = corrected.value, corrected.ci95
     spent = attrs.get("spent_seconds") or sum((attrs.get("stage_seconds") or {}).values()) or None
     return StudySummary(
         run=str(folder.root),
@@ -139,14 +140,14 @@ def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> St
         stop_reason=board.stop_reason,
         counts={name: n for name, n in board.counts.items() if n},
         best=board.best,
-        corrected=corrected.value if corrected else None,
-        corrected_ci95=corrected.ci95 if corrected else None,
+        corrected=expected[0],
+        corrected_ci95=expected[1],
         refit_trial=refitted,
         test=words.test_score(board),
         test_ci95=words.test_interval(board),
         budget_seconds=attrs.get("budget_seconds"),
         spent_seconds=spent,
-        backbones=backbones,
+        backbones={name: row.score for name, row in board.best_by_backbone.items()},
         space=_space(folder),
     )
 

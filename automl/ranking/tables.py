@@ -103,7 +103,8 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
 
 def _confirmed(board: Leaderboard, found: Confirmation) -> list[str]:
     """The configurations that were trained again, the best mean first."""
-    lines = ["Trained again on new splits:", "", "| trial | mean | 95 % interval | runs | behind the best mean |"]
+    where = "on new splits" if found.redrawn else "on the same validation images"
+    lines = [f"Trained again {where}:", "", "| trial | mean | 95 % interval | runs | behind the best mean |"]
     lines.append("|---:|---:|---|---|---|")
     for each in found.trials:
         cells = [

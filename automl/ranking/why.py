@@ -85,9 +85,11 @@ class Cause:
 
 @dataclass(frozen=True)
 class Why:
-    """`stage_seconds` has the seconds spent by stage, `budget_seconds` what there was to spend, `foreseen` how well the
-    seconds of trials were predicted."""
+    """`objective` is the metric that the search optimised, of which the importance is; `stage_seconds` has the seconds
+    spent by stage, `budget_seconds` what there was to spend, `foreseen` how well the seconds of trials were predicted.
+    """
 
+    objective: str
     importance: Importance
     importance_by_backbone: Mapping[str, Importance]
     backbones: tuple[BackboneFacts, ...]
@@ -110,6 +112,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
     causes = Counter(failure.reason for failure in board.failures)
     budget = study.user_attrs.get("budget_seconds")
     return Why(
+        objective=str(study.user_attrs.get("metric", "accuracy")),
         importance=importance(study),
         importance_by_backbone=importance_by_backbone(study),
         backbones=backbones,
@@ -128,6 +131,7 @@ def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) ->
     tried: dict[str, list[Row]] = {}
     for row in board.rows:
         tried.setdefault(row.backbone, []).append(row)
+    best = board.best_by_backbone
     realised = {name: float(-rows[0].rank) for name, rows in tried.items()}
     ranks = {probe: _ranks(screened, f"{probe}_accuracy", realised) for probe in ("knn", "linear")}
     both = sorted((name for name in realised if name in ranks["linear"]), key=lambda name: -realised[name])
@@ -140,8 +144,8 @@ def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) ->
                 backbone=name,
                 ranked=len(rows),
                 failed=lost[name],
-                best_trial=rows[0].trial if rows else None,
-                best_score=rows[0].score if rows else None,
+                best_trial=best[name].trial if rows else None,
+                best_score=best[name].score if rows else None,
                 median_score=stats.median(row.score for row in rows) if rows else None,
                 train_seconds=math.fsum(seconds) if seconds else None,
                 seconds_per_epoch=probe.get("seconds_per_epoch"),

@@ -156,13 +156,14 @@ def answer(board: Leaderboard) -> list[str]:
     name = f"{short(best.backbone)} (trial {best.trial})"
     sentences = [f"{name} leads with {scored}"]
     if board.confirmation is not None:
-        sentences = [_confirmed(board.metric, name, board.confirmation), f"In the search it had {scored}"]
+        sentences = [_confirmed(board, name, board.confirmation), f"In the search it had {scored}"]
     if best.state == "PRUNED":
         sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
     elif best.ci95:
         sentences.append(_ties(board))
     if board.best_corrected is not None and board.confirmation is None:
         sentences.append(_luck(board.metric, board.best_corrected))
+    sentences += board.trained_again
     test = test_score(board)
     if test is not None:
         refitted = (board.refit or {}).get("trial")
@@ -193,23 +194,38 @@ def test_interval(board: Leaderboard) -> tuple[float, float] | None:
     return float(limits[0]), float(limits[1])
 
 
+def difference_bounds(metric: str, limits: tuple[float, float] | None) -> str:
+    """Return limits of a difference of two scores: ``-0.4 to 2.1 points``."""
+    if limits is None:
+        return "–"
+    low, high = (difference(metric, value) for value in limits)
+    return f"{low.partition(' ')[0]} to {high}".replace("-", "−")
+
+
 def difference(metric: str, value: float) -> str:
     """Return a difference of two scores: ``1.3 points``, which are hundredths, or nats of the log loss."""
     return f"{value:.4f} nats" if metric == "log_loss" else f"{100 * value:.1f} points"
 
 
-def _confirmed(metric: str, name: str, found: Confirmation) -> str:
-    often = "once on a new split" if found.runs == 1 else f"{found.runs} times on new splits"
-    mean = "on average" if found.runs > 1 else "there"
+def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
+    metric, once = board.metric, found.runs == 1
+    often = "once" if once else f"{found.runs} times"
+    where = ("on a new split" if once else "on new splits") if found.redrawn else "on the same validation images"
     expected = ""
     if found.expected is not None:
+        only = ", of the images alone: one run does not show what a seed changes" if once else ""
         expected = (
             f" Less the luck of being chosen by that, expect {number(metric, found.expected)} "
-            f"(95 % interval {bounds(metric, found.expected_ci95)}) on new images."
+            f"(95 % interval {bounds(metric, found.expected_ci95)}{only}) on new images."
+        )
+    elif not found.redrawn and board.best_corrected is not None:
+        expected = (
+            " These images picked it before, so expect less on new ones: of the best score of the search, that picking "
+            f"accounts for about {difference(metric, board.best_corrected.luck)}."
         )
     return (
-        f"{name} was chosen: trained again {often}, as {len(found.trials)} of the best were, it scored "
-        f"{number(metric, found.chosen.score)} {mean}; {found.why}.{expected}"
+        f"{name} was chosen: trained again {often} {where}, as {len(found.trials)} of the best were, it scored "
+        f"{number(metric, found.chosen.score)} {'there' if once else 'on average'}; {found.why}.{expected}"
     )
 
 
@@ -224,6 +240,18 @@ def _luck(metric: str, found: BestCorrected) -> str:
 def _ties(board: Leaderboard) -> str:
     compared = [row for row in board.rows[1:] if row.behind_best_ci95 is not None]
     tied: tuple[Row, ...] = board.tied
+    if board.confirmation is not None:
+        others = [each for each in board.confirmation.trials if each.trial != board.confirmation.winner]
+        alike, one = sum(each.tied for each in others), len(others) == 1
+        if not alike:
+            them = "The other one that was trained again is" if one else "All others that were trained again are"
+            return f"{them} behind the best mean by more than chance explains."
+        them = (
+            "The other one that was trained again"
+            if one
+            else f"Of {len(others)} others that were trained again {alike}"
+        )
+        return f"{them} {'is' if alike == 1 else 'are'} tied: by these runs not to be told apart from the best mean."
     if not compared:
         return "No other finished trial could be compared with it."
     if not tied and len(compared) == 1:

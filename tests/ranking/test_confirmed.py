@@ -107,8 +107,79 @@ def test_before_it_is_decided_the_search_ranks(tmp_path: Path) -> None:
     assert first.number == 0
     board = leaderboard.build(folder, study=study)
     assert board.confirmation is None
-    (note,) = (each for each in board.notes if "cut short" in each)
-    assert "trial 0 90.0 % (in the search 98.0 %)" in note
+    (told,) = board.trained_again
+    assert "cut short" in told
+    assert "trial 0 90.0 % (in the search 98.0 %)" in told
+    assert told in words.answer(board)  # beside what the search leads one to expect
+
+
+def test_cut_off_in_the_first_run_those_that_had_theirs_are_chosen_from(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96, 0.94], [0.90, 0.95, 0.99], [5.0, 5.0, 5.0])
+    kept = study.user_attrs["confirmation"]
+    done = [each for each in kept["done"] if each["run"] == 1]
+    study.set_user_attr("confirmation", {**kept, "done": done[:2]})
+    found = choose(folder, study)
+    assert found is not None
+    assert ([each.trial for each in found.trials], found.winner, found.runs) == ([1, 0], 1, 1)
+    decided(study, found)
+    assert (
+        "of the images alone: one run does not show what a seed changes"
+        in words.answer(leaderboard.build(folder, study=study))[0]
+    )
+    study.set_user_attr("confirmation", {**kept, "done": done[:1]})
+    assert choose(folder, study) is None
+
+
+def test_of_a_part_of_the_study_the_winner_is_among_what_is_left(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96, 0.94, 0.93], [0.90, 0.95, 0.85], [5.0, 5.0, 5.0, 5.0])
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    assert found.winner == 1
+
+    def without(*numbers: int) -> leaderboard.Leaderboard:
+        return leaderboard.build(folder, study=view(study, [t for t in study.trials if t.number not in numbers]))
+
+    for left_out, winner in ((3, 1), (2, 1), (1, 0)):
+        board = without(left_out)
+        assert board.confirmation is not None, left_out
+        assert board.confirmation.winner == board.rows[0].trial == winner
+    board = without(1, 2)
+    assert (board.confirmation, board.rows[0].trial) == (None, 0)
+    assert "Only one of the trials that were trained again" in board.trained_again[0]
+
+
+def test_validation_images_that_were_given_are_no_new_split(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96], [0.95, 0.90], [5.0, 5.0])
+    study.set_user_attr("confirmation", {**study.user_attrs["confirmation"], "redrawn": False})
+    found = choose(folder, study)
+    assert found is not None
+    assert (found.expected, found.redrawn) == (None, False)
+    decided(study, found)
+    board = leaderboard.build(folder, study=study)
+    first = words.answer(board)[0]
+    assert "on the same validation images" in first
+    assert "These images picked it before, so expect less on new ones" in first
+    assert "new split" not in first
+    assert "on the validation images that were given" in board.rules[-1]
+    assert "on the same validation images" in tables.to_markdown(board)
+
+
+def test_where_another_than_the_first_of_the_search_wins_its_ties_are_not_inherited(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.980, 0.975, 0.975, 0.970], [0.80, 0.95], [5.0, 5.0, 5.0, 5.0])
+    assert any(row.tied_with_best for row in leaderboard.build(folder, study=study).rows[2:])
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    board = leaderboard.build(folder, study=study)
+    assert [row.trial for row in board.rows[:2]] == [1, 0]
+    assert not any(row.tied_with_best or row.behind_best_ci95 for row in board.rows[2:])
+    assert "The other one that was trained again is behind the best mean" in words.answer(board)[2]
+    assert board.best_by_backbone["timm/a"].trial == 0  # by the scores of the search
 
 
 def test_the_leaderboard_has_the_winner_first_then_the_confirmed(tmp_path: Path) -> None:
@@ -146,7 +217,7 @@ def test_a_better_trial_since_then_makes_it_void(tmp_path: Path) -> None:
     assert first.number == 2
     board = leaderboard.build(folder, study=study)
     assert board.confirmation is None
-    assert any("no longer counts" in note for note in board.notes)
+    assert board.trained_again == ("Trial 2, which leads here, is not among those that were trained again.",)
 
 
 def test_filters_that_leave_out_the_winner_leave_out_the_confirmation(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ runs. The standard error of a mean difference is the larger of two, since each o
   are grouped). It knows of the images but not of the seeds, and there is one from a single run on.
 - *between runs*: the corrected resampled t-test, ``(1/J + n_validation/n_train) s²`` from J runs, which share most of
   their training images and are less independent than they look (C. Nadeau, Y. Bengio, Machine Learning 52, 2003,
-  https://doi.org/10.1023/A:1024068626366). s² is pooled over the configurations compared.
+  https://doi.org/10.1023/A:1024068626366). s² is twice the variance of one configuration's run
+  means, less what its run and its own mean explain, pooled over the configurations compared.
 
 **The pick** is the cheapest within one standard error of the best mean (L. Breiman, J. Friedman, R. Olshen, C. Stone,
 Classification and Regression Trees, 1984, section 3.4.3), if it saves a tenth of the cost or more.
@@ -18,7 +19,9 @@ is made on the others, and scored on the run left out; of a single run, the imag
 
 **Intervals** are those of `intervals` for all images of all runs together, an image that was in several being one of
 its group, widened by what seeds do: by how much more run means vary than their images explain (Student's t, with
-Satterthwaite's degrees of freedom). They are for one more training with a seed of its own, the refit.
+Satterthwaite's degrees of freedom), each side by itself (G. Y. Zou, A. Donner, Statistics in Medicine 27, 2008,
+https://doi.org/10.1002/sim.3095). They are for one more training with a seed of its own, the refit. A single run does
+not show what seeds do.
 """
 
 from __future__ import annotations
@@ -34,7 +37,6 @@ from numpy.typing import NDArray
 from automl.ranking.statistics.contributions import number_units, unit_sums
 from automl.ranking.statistics.intervals import limits, student
 from automl.ranking.statistics.predictions import Floats, Ints
-from automl.ranking.statistics.wilson import wilson_limits
 
 __all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_repeats", "pick"]
 
@@ -82,10 +84,8 @@ def compare_repeats(values: Sequence[NDArray[Any]], images: Sequence[Ints], *, l
     quantile = NormalDist().inv_cdf(1 - _TAIL / max(1, others))
     limits, errors = quantile * by_image, by_image
     if runs > 1 and others > 0:
-        by_run = sign * np.stack([each[best].mean() - each.mean(axis=1) for each in values], axis=1)
-        freedom = others * (runs - 1)
-        spread = ((by_run - by_run.mean(axis=1, keepdims=True)) ** 2).sum() / freedom
-        between = np.where(np.arange(len(means)) == best, 0.0, np.sqrt((1 / runs + share) * spread))
+        _, of_one, freedom = _variance_of_seeds(values)
+        between = np.where(np.arange(len(means)) == best, 0.0, np.sqrt((1 / runs + share) * 2 * of_one))
         limits = np.maximum(limits, _student(freedom, 1 - _TAIL / others) * between)
         errors = np.maximum(errors, between)
     return Repeats(means, gaps, errors, gaps - limits, gaps + limits)
@@ -112,13 +112,14 @@ def limits_of_repeats(
     if metric == "log_loss":
         of_images = (np.log(found.high / scores) * scores / found.z) ** 2
     else:
-        spread = np.maximum(scores * (1 - scores), 1e-9)
-        of_images = spread / found.sizes
+        of_images = ((found.high - found.low) / (2 * found.z)) ** 2
     z = np.array([max(found.z, student(each)) for each in ((of_images + more) / unsure) ** 2 * freedom])
     if metric == "log_loss":
         factor = np.exp(z * np.sqrt(of_images + more) / scores)
         return scores / factor, scores * factor
-    return wilson_limits(scores, spread / (of_images + more), z)
+    below, above = (z / found.z * each for each in (scores - found.low, found.high - scores))
+    low, high = scores - np.sqrt(below**2 + z**2 * more), scores + np.sqrt(above**2 + z**2 * more)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 def _variance_of_seeds(values: Sequence[NDArray[Any]]) -> tuple[float, float, int]:

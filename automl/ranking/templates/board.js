@@ -60,6 +60,7 @@ const page = {
     slot("rank").replaceChildren(number(row, "rank", row + 1));
     slot("score").replaceChildren(number(row, "score", at(texts.score, row)));
     slot("bounds").textContent = at(texts.bounds, row);
+    if (slot("again")) slot("again").replaceChildren(...(at(texts.again, row) ? ["again ", number(row, "confirmed_score", at(texts.again, row))] : []));
     slot("name").textContent = at(texts.name, row);
     slot("params").textContent = at(texts.params, row);
     slot("tie").hidden = !tied;

@@ -110,6 +110,29 @@ def test_the_expected_loss_is_not_less_than_the_best_ones() -> None:
     assert expected_of_pick(values, images, np.ones(3), larger=False, share=0.2) >= best - 1e-12
 
 
+def test_a_perfect_score_has_limits_that_say_something() -> None:
+    """No error in any run of the first, while seeds make the others vary beyond their images."""
+    rng, n = np.random.default_rng(9), 200
+    values = []
+    for shift in (-0.04, 0.0, 0.04):
+        run = right(rng, [1.0, 0.92 + shift, 0.92 - shift], n)
+        values.append(run)
+    images = [rng.choice(1200, n, replace=False) for _ in values]
+    low, high = limits_of_repeats("accuracy", values, [np.zeros(n, np.int64)] * 3, images)
+    assert 0.75 < low[0] < 0.99
+    assert high[0] == 1.0
+
+
+def test_equal_ones_are_told_apart_as_often_as_is_allowed_where_many_are_compared() -> None:
+    """Ten equal ones, two runs: the differences share the best, and their errors are no 9 independent ones."""
+    rng, apart = np.random.default_rng(11), 0
+    for _ in range(1_000):
+        values = [right(rng, list(0.85 + 0.02 * rng.normal(size=10)), 100) for _ in range(2)]
+        images = [np.arange(100) + 100 * run for run in range(2)]
+        apart += bool((compare_repeats(values, images, larger=True, share=0.2).low > 0).any())
+    assert apart / 1_000 < 0.05
+
+
 @pytest.mark.parametrize("seeds", [0.0, 0.03])
 def test_the_limits_hold_the_next_training(seeds: float) -> None:
     """Four configurations of accuracy 0.85, three runs of 200 images, 300 times; `seeds`: what a seed changes."""
