@@ -6,7 +6,7 @@ runs/<study>/
   pixels/  embeddings/
   trials/0007/{spec.json, metrics.jsonl, last.safetensors, weights.safetensors, val_logits.npz, log.txt}
   ranking/accuracy.npz  (a cache: what of the trials' val_logits.npz the leaderboard needs)
-  refit/{spec.json, metrics.jsonl, last.safetensors, log.txt}
+  refit/{spec.json, metrics.jsonl, last.safetensors, test_logits.npz, log.txt}
   model/
 reports/<study>/{index.html, leaderboard.json, leaderboard.schema.json, leaderboard.csv, leaderboard.md}
 """
@@ -115,6 +115,11 @@ class StudyFolder:
     @property
     def refit(self) -> TrialFolder:
         return TrialFolder(self.root / "refit")
+
+    @property
+    def test_logits(self) -> Path:
+        """What the package said about the test images."""
+        return self.refit.root / "test_logits.npz"
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.root / "trials" / f"{number:04d}")

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from automl.paths import StudyFolder, TrialFolder
 from automl.ranking.statistics import Predictions
 
-__all__ = ["load_curve", "load_groups", "load_json", "load_manifest", "load_npz", "load_predictions"]
+__all__ = [
+    "load_curve",
+    "load_groups",
+    "load_json",
+    "load_manifest",
+    "load_npz",
+    "load_predictions",
+    "read_predictions",
+]
 
 
 def load_json(path: Path) -> dict[str, Any] | None:
@@ -51,7 +59,12 @@ def load_curve(folder: TrialFolder) -> list[dict[str, float]]:
 
 def load_predictions(folder: TrialFolder, groups: NDArray[np.int64] | None = None) -> Predictions | None:
     """Return what a trial said about the validation images; `groups` has the group number of every manifest row."""
-    kept = load_npz(folder.validation_logits)
+    return read_predictions(folder.validation_logits, groups)
+
+
+def read_predictions(path: Path, groups: NDArray[np.int64] | None = None) -> Predictions | None:
+    """Return the predictions in an ``.npz`` file."""
+    kept = load_npz(path)
     if kept is None or "logits" not in kept or "targets" not in kept:
         return None
     try:

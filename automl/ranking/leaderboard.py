@@ -23,6 +23,7 @@ from automl.ranking import tables
 from automl.ranking.confirmed import Confirmation
 from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation
 from automl.ranking.files import load_groups, load_json
+from automl.ranking.handed_over import with_intervals
 from automl.ranking.plain import plain
 from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
 from automl.ranking.scored import Scored, load_scored
@@ -192,7 +193,8 @@ def build(
     scores, stale = _scores(candidates, scored, by, objective)
     ranked = in_order(finished, maximize=maximize, score=lambda trial: scores.get(trial.number), larger=larger)
     current = [each.pick(np.flatnonzero(~np.isin(each.numbers, stale))) for each in scored]
-    sure = how_sure(ranked, current, load_groups(folder), by, larger=larger, seed=seed)
+    groups = load_groups(folder)
+    sure = how_sure(ranked, current, groups, by, larger=larger, seed=seed)
     rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
     chosen = valid_confirmation(folder, study, ranked) if confirmation and by == objective else None
     rows = confirmed_first(rows, chosen, larger=larger) if chosen else rows
@@ -207,7 +209,9 @@ def build(
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
     not_chosen = confirmation and chosen is None and by == objective
     package = load_json(folder.model / "metrics.json")
-    refit = package if package is not None and "test" in package else None  # else of a search that has not ended
+    refit = None  # of a search that has not ended
+    if package is not None and "test" in package:
+        refit = with_intervals(folder, package, by, groups)
     if refit is not None and refit.get("refit_spoiled"):
         told.append(f"Of the model that was handed over: {refit.get('note')}.")
     return Leaderboard(

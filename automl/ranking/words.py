@@ -169,7 +169,9 @@ def answer(board: Leaderboard) -> list[str]:
         refitted = (board.refit or {}).get("trial")
         who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
         how = "Retrained in full" if retrained(board) else "Handed over as its trial left it, without a refit"
-        sentences.append(f"{how}, {who} scored {number(board.metric, test)} on the test images.")
+        limits = test_interval(board)
+        sure = f" (95 % interval {bounds(board.metric, limits)})" if limits else ""
+        sentences.append(f"{how}, {who} scored {number(board.metric, test)}{sure} on the test images.")
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences
@@ -187,9 +189,12 @@ def test_score(board: Leaderboard) -> float | None:
 
 
 def test_interval(board: Leaderboard) -> tuple[float, float] | None:
-    """Return the 95 % interval of the refit's test accuracy; None for other metrics and before the refit."""
-    limits = ((board.refit or {}).get("test") or {}).get("ci95")
-    if board.metric != "accuracy" or not isinstance(limits, list | tuple) or len(limits) != 2:
+    """Return the 95 % interval of the package's test score; None before there is one, and where it is not known."""
+    test = (board.refit or {}).get("test") or {}
+    limits = test.get("metric_ci95") if test.get("metric") == board.metric else None
+    if limits is None and board.metric == "accuracy":
+        limits = test.get("ci95")
+    if not isinstance(limits, list | tuple) or len(limits) != 2:
         return None
     return float(limits[0]), float(limits[1])
 

@@ -5,6 +5,7 @@ Where there is no time for it, the weights that the trial itself left are handed
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -176,6 +177,9 @@ def _package(
         logits, rows = _test_logits(model, wanted.spec, study, dataset)
         targets = dataset.table["target"].to_numpy(np.int64)[rows]
         metrics |= {"test": score(logits, targets, dataset.classes), "test_opened": _opened(study)}
+        buffer = io.BytesIO()
+        np.savez(buffer, logits=logits, targets=targets, rows=rows)
+        write_atomic(study.test_logits, buffer.getvalue())
     package = save_package(
         study.model, model, wanted.spec, labels=dataset.classes, max_pixels=max_pixels, metrics=metrics
     )

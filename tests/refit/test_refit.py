@@ -65,6 +65,12 @@ def test_the_package_says_of_the_test_images_what_was_scored(refitted: Refitted)
     assert confusion.tolist() == refitted.metrics["test"]["confusion"]
 
 
+def test_what_it_said_of_the_test_images_is_kept(refitted: Refitted) -> None:
+    kept, test = np.load(refitted.folder.test_logits), refitted.metrics["test"]
+    assert int((kept["logits"].argmax(axis=1) == kept["targets"]).sum()) == test["correct"]
+    assert len(kept["rows"]) == test["images"]
+
+
 def test_train_and_validation_are_trained_on_and_test_is_not(fresh: Fresh) -> None:
     spec = spec_of(epochs=1, warmup_epochs=0.1)
     for head_only in (False, True):
