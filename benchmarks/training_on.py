@@ -31,13 +31,22 @@ from automl.search.trial import load_dataset, prepare_process, run_trial, varian
 from automl.space import make_space
 from automl.training import Normalise, choose_device, choose_precision, predict_logits
 from benchmarks.curves.recorded import markdown, merge
+from benchmarks.fashion_mnist import write as write_fashion_mnist
 from benchmarks.proxies.sets import images_of
 
 BACKBONE = "timm/tf_efficientnet_lite0.in1k"
-SETS = {"textile": (224, 480, 120), "fashion-mnist": (128, 800, 200), "digits": (96, 400, 100)}
+SETS = {"textile": (224, 480, 120), "fashion-mnist": (96, 800, 200), "digits": (96, 400, 100)}
 TEST = {"textile": 1000, "fashion-mnist": 1000, "digits": 1000}  # images
 ON = [(1, 0.5), (2, 0.5), (4, 0.5), (2, 0.25), (2, 1.0)]  # more epochs, and the factor on the learning rate
 RESULTS = Path(__file__).parent / "results"
+
+
+def images_drawn(name: str, count: int, seed: int, source: Path) -> pd.DataFrame:
+    if name != "fashion-mnist":
+        return images_of(name, source).sample(count, random_state=seed)
+    write_fashion_mnist(source, count, seed=seed)
+    table = pd.read_csv(source / "manifest.csv")
+    return table.assign(path=[str(source / each) for each in table["path"]])
 
 
 def study_of(name: str, seed: int, work: Path) -> tuple[StudyFolder, TrialSpec]:
@@ -49,7 +58,7 @@ def study_of(name: str, seed: int, work: Path) -> tuple[StudyFolder, TrialSpec]:
     data = {"background": config.data.background, "max_pixels": config.data.max_pixels}
     if not study.manifest.exists():
         count = train + validation + TEST[name]
-        images = images_of(name, work.resolve() / f"source-{seed}").sample(count, random_state=seed)
+        images = images_drawn(name, count, seed, work.resolve() / f"source-{seed}")
         images["split"] = np.repeat(["train", "validation", "test"], [train, validation, TEST[name]])
         images.to_csv(study.root / "images.csv", index=False)
         made = prepare(study.root / "images.csv", seed=seed, validation_fraction=0.2, test_fraction=0.2, **data)

@@ -197,9 +197,9 @@ or, with nothing but timm:
 {usage}
 ```
 
-Images are resized to {package.resolution} px (`crop_mode` {package.crop_mode}, {package.interpolation}), transparent
-parts are put on RGB {list(package.background)}, EXIF rotation is applied. Labels, in the order of the logits, are in
-`package.json`. The class order is alphabetical.
+{_speed(metrics)}Images are resized to {package.resolution} px (`crop_mode` {package.crop_mode},
+{package.interpolation}), transparent parts are put on RGB {list(package.background)}, EXIF rotation is applied.
+Labels, in the order of the logits, are in `package.json`. The class order is alphabetical.
 """
 
 
@@ -222,6 +222,18 @@ images that nothing before had looked at), macro recall {test["macro_recall"]:.4
 |---|---|---|---|---|
 {chr(10).join(lines)}
 """
+
+
+def _speed(metrics: dict[str, Any]) -> str:
+    """Return how fast the model is, in Markdown."""
+    found = metrics.get("latency")
+    if not found:
+        return ""
+    one, batch = found["one"], found["batch"]
+    return (
+        f"On {found['device']} ({found['precision']}) one image takes {one['median_ms']:.1f} ms (95 of 100 within "
+        f"{one['p95_ms']:.1f} ms), a batch of {batch['images']} {batch['median_ms']:.0f} ms.\n\n"
+    )
 
 
 def _cell(text: str) -> str:

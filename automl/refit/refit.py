@@ -11,12 +11,13 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
@@ -25,6 +26,7 @@ from automl.backbones import build, find
 from automl.data import Batches, Dataset, open_cache
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.refit.package import save_package
+from automl.screening import measure_latency
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
 from automl.training import Normalise, choose_device, choose_precision, load_weights, measure, predict_logits
@@ -33,6 +35,9 @@ __all__ = ["RefitSpec", "adopt", "affordable_epochs", "refit", "score"]
 
 logger = logging.getLogger(__name__)
 
+BATCH = 32  # images of which latency is measured together
+LATENCY_PASSES = 50
+LATENCY_SECONDS = 1.0  # for each size
 SPOILED = 1.25  # times the training loss of the trial; from one seed to another it hardly changes where all goes well
 
 
@@ -177,6 +182,7 @@ def _package(
         logits, rows = _test_logits(model, wanted.spec, study, dataset)
         targets = dataset.table["target"].to_numpy(np.int64)[rows]
         metrics |= {"test": score(logits, targets, dataset.classes), "test_opened": _opened(study)}
+        metrics["latency"] = _latency(model, wanted.spec)
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, targets=targets, rows=rows)
         write_atomic(study.test_logits, buffer.getvalue())
@@ -185,6 +191,22 @@ def _package(
     )
     assert package.labels == dataset.classes
     return metrics
+
+
+def _latency(model: nn.Module, spec: TrialSpec) -> dict[str, Any]:
+    """Return the latency of `model` on this device, of one image and of a batch."""
+    device, _ = choose_device()
+    precision = choose_precision(device)
+    model.to(device)
+    one, batch = (
+        measure_latency(
+            model, images=images, resolution=spec.resolution, device=device, precision=precision,
+            repeats=LATENCY_PASSES, seconds=LATENCY_SECONDS,
+        )
+        for images in (1, BATCH)
+    )  # fmt: skip
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {"device": name, "precision": precision.name, "one": asdict(one), "batch": asdict(batch)}
 
 
 def score(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], labels: tuple[str, ...]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from automl.screening.embed import embed, embedding_path, load_embedding, save_embedding
-from automl.screening.feasibility import Cost, latency_ms, measure_cost
+from automl.screening.feasibility import Cost, Latency, latency_ms, measure_cost, measure_latency
 from automl.screening.imagenet_top1 import imagenet_top1
 from automl.screening.probe import MAX_IMAGES, Probe, knn_probe, linear_probe, probe_of
 from automl.screening.shortlist import Candidate, Choice, shortlist
@@ -13,6 +13,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "Cost",
+    "Latency",
     "Probe",
     "embed",
     "embedding_path",
@@ -22,6 +23,7 @@ __all__ = [
     "linear_probe",
     "load_embedding",
     "measure_cost",
+    "measure_latency",
     "probe_of",
     "save_embedding",
     "shortlist",

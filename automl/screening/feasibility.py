@@ -19,7 +19,7 @@ from automl.backbones import freeze, set_train_mode
 from automl.screening.memory import available_mb, largest_batch, step_memory_mb
 from automl.training import Precision, peak_memory_mb, reset_peak_memory
 
-__all__ = ["Cost", "latency_ms", "measure_cost"]
+__all__ = ["Cost", "Latency", "latency_ms", "measure_cost", "measure_latency"]
 
 PROBED_DEPTHS = (0.0, 0.5)
 _BY_DEPTH = ("step_seconds", "fixed_mb", "image_mb")
@@ -27,6 +27,8 @@ STEPS = 5  # the fastest counts: whatever else the machine does only slows a ste
 ENOUGH_SECONDS = 4.0  # of steps at one depth
 MOST_FORWARDS = 8.0  # that a training step should take; forward, backward and update are three or four of them
 TRIES = 3
+WARM_UP = 3  # passes before latency is timed
+LEAST_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,16 @@ def _timed(call: Callable[[], object], device: torch.device, clock: Callable[[],
     return clock() - started
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of a batch of so many `images` through a model: median and 95th percentile of `passes`."""
+
+    images: int
+    median_ms: float
+    p95_ms: float
+    passes: int
+
+
 def latency_ms(
     model: nn.Module,
     *,
@@ -207,14 +218,42 @@ def latency_ms(
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Median milliseconds of one image through `model`, after three warm-up passes."""
+    return measure_latency(
+        model, images=1, resolution=resolution, device=device, precision=precision, repeats=repeats, clock=clock
+    ).median_ms
+
+
+@torch.inference_mode()
+def measure_latency(
+    model: nn.Module,
+    *,
+    images: int,
+    resolution: int,
+    device: torch.device,
+    precision: Precision,
+    repeats: int,
+    seconds: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Latency:
+    """Time batches of `images` through `model`, after three to warm up.
+
+    Args:
+        repeats: Passes that are timed.
+        seconds: Of timed passes, after which no further one begins, once there are three.
+    """
     model.eval()
-    image = torch.randn(1, 3, resolution, resolution, device=device)
+    batch = torch.randn(images, 3, resolution, resolution, device=device)
 
     def forward() -> None:
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
-            model(image)
+            model(batch)
 
-    return 1000 * statistics.median([_timed(forward, device, clock) for _ in range(repeats + 3)][3:])
+    for _ in range(WARM_UP):
+        _timed(forward, device, clock)
+    found = list[float]()
+    while len(found) < repeats and (len(found) < LEAST_PASSES or sum(found) < 1000 * seconds):
+        found.append(1000 * _timed(forward, device, clock))
+    return Latency(images, statistics.median(found), float(np.quantile(found, 0.95)), len(found))
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.selection.confirmation import of_confirmation
+from benchmarks.selection.confirmation import of_confirmation, of_repeats
 from benchmarks.selection.intervals import of_accuracy, of_groups, of_metrics
 from benchmarks.selection.show import charts, summary
 from benchmarks.selection.studies import Cell, run
@@ -78,6 +78,9 @@ def main() -> None:
             lambda: of_confirmation(
                 list(POPULATIONS), [100, 300, 1000], [30, 300], CORRELATION, round(400 * share) + 10, generator
             ),
+        ),
+        "repeats": table(
+            "repeats", lambda: of_repeats(list(POPULATIONS), CORRELATION, round(150 * share) + 5, generator)
         ),
         "metrics": table("metrics", lambda: of_metrics(SIZES, round(300 * share) + 40, generator("metrics"))),
     }

@@ -1,9 +1,11 @@
 """What training the best again is worth: the bias of the winner's mean, its interval, and the accuracy that is lost.
 
-Of every simulated study the trials tied with the best (at least three, at most ten) are trained again three times, each
-run on its own validation split of a pool of train + validation images. A configuration's mistakes are new ones each
-time; how hard an image is stays, and each run's true accuracy varies by half a point (its seed). The winner is chosen
-as the leaderboard does it; the trials are of four backbones, each with its cost.
+Of every simulated study the trials tied with the best (at least three, at most ten) are trained again, three times
+unless told otherwise, each run on its own validation split of a pool of train + validation images. A configuration's
+mistakes are new ones each time; how hard an image is stays, and each run's true accuracy varies by its seed: by half a
+point ("alike"), or by half a point times a factor of the configuration's own, log-normal with σ = 1 ("unalike": of some
+by 0.1 points, of some by 3). The winner is chosen as the leaderboard does it; the trials are of four backbones, each
+with its cost.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from automl.ranking.statistics import (
 )
 from benchmarks.selection.worlds import draw
 
-__all__ = ["of_confirmation"]
+__all__ = ["of_confirmation", "of_repeats"]
 
 RUNS = 3
 MOST, LEAST = 10, 3
@@ -58,7 +60,30 @@ def of_confirmation(
     return pd.DataFrame(rows)
 
 
-def _study(population: str, trials: int, images: int, correlation: float, rng: np.random.Generator) -> dict[str, float]:
+def of_repeats(populations: list[str], correlation: float, studies: int, rng_of) -> pd.DataFrame:
+    """Return a row for one, two and three runs and each kind of seeds: 300 images, 30 trials, over `populations`."""
+    rows = []
+    for seeds in ("alike", "unalike"):
+        for runs in (1, 2, 3):
+            found = []
+            for population in populations:
+                rng = rng_of((population, runs, seeds))
+                found += [_study(population, 30, 300, correlation, rng, runs, seeds) for _ in range(studies)]
+            rows.append(
+                {"seeds": seeds, "runs": runs, **{name: float(np.mean([f[name] for f in found])) for name in found[0]}}
+            )
+    return pd.DataFrame(rows)
+
+
+def _study(
+    population: str,
+    trials: int,
+    images: int,
+    correlation: float,
+    rng: np.random.Generator,
+    runs: int = RUNS,
+    seeds: str = "alike",
+) -> dict[str, float]:
     truth, right = draw(population, trials, images, correlation, rng)
     scores = right.mean(axis=1)
     best = int(scores.argmax())
@@ -68,7 +93,7 @@ def _study(population: str, trials: int, images: int, correlation: float, rng: n
     tied = compare_with_best(right, scores, best, larger=True, seed=seed).tied
     order = np.argsort(-scores, kind="stable")
     chosen = np.array([number for place, number in enumerate(order) if tied[number] or place < LEAST])[:MOST]
-    again = _again(truth[chosen], images, correlation, rng)
+    again = _again(truth[chosen], images, correlation, rng, runs, seeds)
     assert corrected is not None
     winner = chosen[again.winner]
     return {
@@ -84,13 +109,16 @@ def _study(population: str, trials: int, images: int, correlation: float, rng: n
     }
 
 
-def _again(truth: NDArray[np.float64], images: int, correlation: float, rng: np.random.Generator) -> _Again:
+def _again(
+    truth: NDArray[np.float64], images: int, correlation: float, rng: np.random.Generator, runs: int, seeds: str
+) -> _Again:
+    of_seed = SEEDS * (np.ones(len(truth)) if seeds == "alike" else np.exp(rng.standard_normal(len(truth))))
     pool = round(images / SHARE)
     difficulty = np.sqrt(correlation) * rng.standard_normal(pool)
     values, seen = [], []
-    for _ in range(RUNS):
+    for _ in range(runs):
         rows = rng.choice(pool, size=images, replace=False)
-        there = np.clip(truth + SEEDS * rng.standard_normal(len(truth)), 0.001, 0.999)
+        there = np.clip(truth + of_seed * rng.standard_normal(len(truth)), 0.001, 0.999)
         mistakes = np.sqrt(1 - correlation) * rng.standard_normal((len(truth), images))
         values.append((mistakes + difficulty[rows] < ndtri(there)[:, None]).astype(np.uint8))
         seen.append(rows)
@@ -99,7 +127,7 @@ def _again(truth: NDArray[np.float64], images: int, correlation: float, rng: np.
     costs = 2.0 ** rng.integers(4, size=len(truth))
     winner = pick(found, costs)
     expected = min(found.means[winner], expected_of_pick(values, seen, costs, larger=True, share=share))
-    low, high = limits_of_repeats("accuracy", values, [np.zeros(images, np.int64)] * RUNS, seen)
-    refit = truth[winner] + SEEDS * rng.standard_normal()
+    low, high = limits_of_repeats("accuracy", values, [np.zeros(images, np.int64)] * runs, seen)
+    refit = np.clip(truth[winner] + of_seed[winner] * rng.standard_normal(), 0.001, 0.999)
     held = low[winner] - (found.means[winner] - expected) <= refit <= high[winner]
     return _Again(winner, float(found.means[winner]), float(expected), int(found.gaps.argmin()), bool(held))

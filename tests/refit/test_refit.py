@@ -65,6 +65,18 @@ def test_the_package_says_of_the_test_images_what_was_scored(refitted: Refitted)
     assert confusion.tolist() == refitted.metrics["test"]["confusion"]
 
 
+def test_the_latency_of_what_is_handed_over_is_measured(refitted: Refitted) -> None:
+    found = refitted.metrics["latency"]
+    one, batch = found["one"], found["batch"]
+    assert (one["images"], batch["images"]) == (1, 32)
+    for each in (one, batch):
+        assert 0 < each["median_ms"] <= each["p95_ms"]
+        assert 3 <= each["passes"] <= 50
+    card = (refitted.folder.model / "README.md").read_text()
+    assert f"one image takes {one['median_ms']:.1f} ms (95 of 100 within {one['p95_ms']:.1f} ms)" in card
+    assert f"On {found['device']} ({found['precision']})" in card
+
+
 def test_what_it_said_of_the_test_images_is_kept(refitted: Refitted) -> None:
     kept, test = np.load(refitted.folder.test_logits), refitted.metrics["test"]
     assert int((kept["logits"].argmax(axis=1) == kept["targets"]).sum()) == test["correct"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from automl.screening import Cost, latency_ms, measure_cost
+from automl.screening import Cost, latency_ms, measure_cost, measure_latency
 from tests.tiny import BFLOAT16, CHANNELS_LAST, CPU, FLOAT32, tiny
 
 torch.set_num_threads(1)
@@ -105,3 +105,15 @@ def test_latency_is_of_one_image_in_evaluation_mode() -> None:
     model.register_forward_pre_hook(lambda module, inputs: seen.append((len(inputs[0]), module.training)))
     latency_ms(model, resolution=32, device=CPU, precision=FLOAT32, repeats=2)
     assert seen == [(1, False)] * 5
+
+
+def test_latency_is_of_as_many_passes_as_there_is_time_for_and_at_least_three() -> None:
+    model = tiny("test_resnet")
+
+    def passes(seconds: float) -> int:
+        found = measure_latency(model, images=2, resolution=32, device=CPU, precision=FLOAT32, repeats=20,
+                                seconds=seconds, clock=Clock())  # type: ignore[arg-type]  # fmt: skip
+        assert (found.images, found.median_ms, found.p95_ms) == (2, 1000.0, 1000.0)
+        return found.passes
+
+    assert [passes(seconds) for seconds in (0.5, 4.5, 1e9)] == [3, 5, 20]
