@@ -56,7 +56,8 @@ def finish(
                 write_report(folder, reports, study)  # what the search found, all the same
                 raise
             _note_package(study, metrics)
-            add_stage(study, "refit" if metrics["refitted"] else "handing over", budget.spent() - started)
+            retrained = metrics["refitted"] or metrics.get("trained_on")
+            add_stage(study, "refit" if retrained else "handing over", budget.spent() - started)
     study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
     return write_report(folder, reports, study)
 

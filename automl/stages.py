@@ -18,8 +18,9 @@ from automl.config import SearchConfig
 from automl.data import Dataset, build_cache, prepare
 from automl.errors import ConfigError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder
-from automl.refit import RefitSpec, adopt, affordable_epochs, refit
+from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, refit
 from automl.screening import Choice
+from automl.search.budget import REFIT_MARGIN
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import screen_backbone
@@ -199,31 +200,37 @@ def refit_best(
 ) -> dict[str, Any]:
     """Refit `trial`, or go on with its refit that was interrupted.
 
-    Where `seconds` do not allow all of its epochs, its own weights are handed over instead; if it left none, it is
-    refitted for as many as they do.
+    Where `seconds` do not allow all of its epochs, the weights that it left are trained on, for as many as they do, or
+    handed over as they are, where those are too few; if it left none, it is refitted for as many as there is time for.
 
     Raises:
         NoTrialFinishedError: The refit diverged.
     """
     prepare_process(None)
     full = TrialSpec.from_dict(trial.user_attrs["spec"])
-    spec, note = _interrupted_refit(folder, full), "resumed after an interruption"
+    spec, note, on = _interrupted_refit(folder, full), "resumed after an interruption", 0
     if spec is None:
         spec, note = affordable_epochs(full, seconds=seconds, epoch_seconds=epoch_seconds)
         if note and folder.trial(trial.number).weights.exists():
             needed = full.epochs * epoch_seconds
             note = f"a refit takes about {needed:.0f} s, and {max(0.0, seconds):.0f} s of the budget were left"
-            return _told(adopt_best(config, folder, trial, note=note))
+            on = epochs_on(full, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
+            if not on:
+                return _told(adopt_best(config, folder, trial, note=note))
+            spec = full
     if note:
         logger.warning(note)
-    logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
+    if on:
+        logger.info("trial %d is trained on, on train + validation, for %d epochs", trial.number, on)
+    else:
+        logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
 
     def tell(facts: dict[str, Any]) -> None:
-        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], spec.epochs, facts["train_loss"])
+        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], on or spec.epochs, facts["train_loss"])
 
     wanted = RefitSpec(trial.number, spec, trial.user_attrs.get("metrics", {}), note)
     try:
-        metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, report=tell)
+        metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell)
     except FloatingPointError as error:
         raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.root} --trial N") from error
     return _told(metrics)

@@ -8,6 +8,9 @@ the training images; a refit, from the pretrained weights on training + validati
 the trial's weights on training + validation images for one, two and four more epochs, at the trial's learning rate and
 at fractions of it. All are scored on test images that none has seen. Rows go to `results/training-on.csv`; one that is
 there is not made again. Accuracies hardly depend on what else the machine does; seconds do.
+
+Two more epochs at a quarter of the rate are what `automl` does where the time for a refit is missing and that for half
+of its epochs is there (`refit.RATE_ON`).
 """
 
 from __future__ import annotations

@@ -168,7 +168,10 @@ def answer(board: Leaderboard) -> list[str]:
     if test is not None:
         refitted = (board.refit or {}).get("trial")
         who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
+        on = int((board.refit or {}).get("trained_on") or 0)
         how = "Retrained in full" if retrained(board) else "Handed over as its trial left it, without a refit"
+        if on:
+            how = f"Trained on for {count(on, 'epoch')} with the validation images, there being no time for a refit"
         limits = test_interval(board)
         sure = f" (95 % interval {bounds(board.metric, limits)})" if limits else ""
         sentences.append(f"{how}, {who} scored {number(board.metric, test)}{sure} on the test images.")
@@ -180,6 +183,13 @@ def answer(board: Leaderboard) -> list[str]:
 def retrained(board: Leaderboard) -> bool:
     """Whether the package holds a refit, and not a trial's own weights."""
     return board.refit is not None and bool(board.refit.get("refitted", True))
+
+
+def handed_over(board: Leaderboard) -> str:
+    """Return how the model came about that the test score is of: ``after the refit``."""
+    if retrained(board):
+        return "after the refit"
+    return "trained on" if (board.refit or {}).get("trained_on") else "without a refit"
 
 
 def test_score(board: Leaderboard) -> float | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from automl.refit.measured import score
 from automl.refit.package import ModelPackage, load_package, save_package
 from automl.refit.predict import Prediction, find_images, format_predictions, predict
-from automl.refit.refit import RefitSpec, adopt, affordable_epochs, refit, score
+from automl.refit.refit import RefitSpec, adopt, affordable_epochs, epochs_on, refit
 
 __all__ = [
     "ModelPackage",
@@ -12,6 +13,7 @@ __all__ = [
     "RefitSpec",
     "adopt",
     "affordable_epochs",
+    "epochs_on",
     "find_images",
     "format_predictions",
     "load_package",

@@ -154,6 +154,8 @@ def _timm(model: nn.Module) -> Any:
 
 def _card(package: ModelPackage, spec: TrialSpec, metrics: dict[str, Any]) -> str:
     how = "the configuration of" if metrics.get("refitted", True) else "the training split alone, in"
+    if metrics.get("trained_on"):
+        how = f"the last {metrics['trained_on']} epochs, and those of the training split before, in"
     if package.head == "mlp":
         usage = """import timm, torch
 from safetensors.torch import load_file

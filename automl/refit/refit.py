@@ -1,6 +1,7 @@
 """The refit: the chosen configuration trained on train + validation, and the test split opened once.
 
-Where there is no time for it, the weights that the trial itself left are handed over.
+Where there is no time for it, the trial that was chosen is trained on, on train + validation, for as many epochs as
+there is time for; where not even half of its epochs fit, the weights that it left are handed over.
 """
 
 from __future__ import annotations
@@ -11,33 +12,28 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from automl.backbones import build, find
 from automl.data import Batches, Dataset, open_cache
-from automl.paths import StudyFolder, make_folder, write_atomic
+from automl.paths import StudyFolder, TrialFolder, make_folder, write_atomic
+from automl.refit.measured import latency, score
 from automl.refit.package import save_package
-from automl.screening import measure_latency
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
-from automl.training import Normalise, choose_device, choose_precision, load_weights, measure, predict_logits
+from automl.training import Normalise, choose_device, choose_precision, load_weights, predict_logits
 
-__all__ = ["RefitSpec", "adopt", "affordable_epochs", "refit", "score"]
+__all__ = ["RefitSpec", "adopt", "affordable_epochs", "epochs_on", "refit", "score"]
 
 logger = logging.getLogger(__name__)
 
-BATCH = 32  # images of which latency is measured together
-LATENCY_PASSES = 50
-LATENCY_SECONDS = 1.0  # for each size
+RATE_ON = 0.25  # of a trial's learning rate, where it is trained on; measured in benchmarks/training_on.py
 SPOILED = 1.25  # times the training loss of the trial; from one seed to another it hardly changes where all goes well
 
 
@@ -57,6 +53,7 @@ def refit(
     study: StudyFolder,
     *,
     max_pixels: int,
+    on: int = 0,
     report: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> dict[str, Any]:
     """Train on train + validation, score the test split, write the package. Returns what `metrics.json` holds.
@@ -65,37 +62,47 @@ def refit(
     training loss than the trial did has gone wrong, as a training can by its seed; then the trial's own weights, which
     the validation images have vouched for, are handed over, if it left them.
 
+    Args:
+        on: If above 0, the weights that the trial left are trained on for so many epochs, instead of training anew.
+
     Raises:
         OutputError: A file cannot be written.
     """
     dataset = load_dataset(study)
     rows = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
-    folder = study.refit
-    if folder.spec.exists() and folder.spec.read_text() != wanted.spec.to_json():
+    folder, spec = study.refit, wanted.spec
+    if on:
+        spec = replace(spec, epochs=on, learning_rate=RATE_ON * spec.learning_rate, warmup_epochs=on / 4)
+    if folder.spec.exists() and folder.spec.read_text() != spec.to_json():
         folder.checkpoint.unlink(missing_ok=True)
     started = time.monotonic()
     outcome = run_trial(
-        wanted.spec,
+        spec,
         study,
         folder,
         train_rows=rows,
         validation_rows=np.empty(0, np.int64),
+        start_from=study.trial(wanted.trial).weights if on else None,
         keep_weights=False,
         report=report,
     )
-    if outcome.reason == "diverged":
+    if outcome.reason == "diverged" and not on:
         raise FloatingPointError(f"the refit of trial {wanted.trial} diverged after {outcome.epochs} epochs")
-    spoiled, before = _spoiled(study, wanted.trial)
+    before = _last_epoch(study.trial(wanted.trial))
+    spoiled = _spoiled(before, _last_epoch(folder), on=bool(on))
+    if outcome.reason == "diverged":
+        spoiled = "training the trial on diverged"
     if spoiled and study.trial(wanted.trial).weights.exists():
         logger.warning("%s; trial %d is handed over with its own weights", spoiled, wanted.trial)
-        seconds, epochs = float(before["seconds"]), int(before["epoch"])
+        seconds, epochs = float(before.get("seconds", 0.0)), int(before.get("epoch", wanted.spec.epochs))
         kept = replace(wanted, note=f"{spoiled}, so the trial's own weights are handed over")
         metrics = adopt(kept, study, epochs=epochs, seconds=seconds, max_pixels=max_pixels, spoiled=True)
         folder.checkpoint.unlink(missing_ok=True)
         return metrics
     training = {
-        "refitted": True,
-        "epochs": outcome.epochs,
+        "refitted": not on,
+        "trained_on": on,
+        "epochs": outcome.epochs + (int(before.get("epoch", 0)) if on else 0),
         "train_images": len(rows),
         "train_seconds": round(time.monotonic() - started, 1),
     }
@@ -107,20 +114,30 @@ def refit(
     return metrics
 
 
-def _spoiled(study: StudyFolder, trial: int) -> tuple[str, dict[str, Any]]:
-    """Say if the refit has gone wrong: it learned its training images much less than the trial did, in as many epochs.
-    Returns that, or an empty text, and the last epoch of the trial."""
+def _last_epoch(folder: TrialFolder) -> dict[str, Any]:
+    """Return what was noted of the last epoch; nothing where that is of an older version, or deleted."""
     try:
-        before, after = (
-            json.loads(folder.metrics.read_text().splitlines()[-1]) for folder in (study.trial(trial), study.refit)
-        )
+        found = json.loads(folder.metrics.read_text().splitlines()[-1])
+    except (OSError, ValueError, LookupError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _spoiled(before: dict[str, Any], after: dict[str, Any], *, on: bool) -> str:
+    """Say if the refit has gone wrong: it learned its training images much less than the trial did, in as many epochs
+    or beginning with its weights; else an empty text.
+
+    Args:
+        before, after: The last epochs of the trial and of the refit.
+    """
+    try:
         losses = float(before["train_loss"]), float(after["train_loss"])
-        comparable = after["epoch"] >= before["epoch"]
-    except (OSError, ValueError, LookupError, TypeError):  # of an older version, or deleted
-        return "", {}
+        comparable = on or after["epoch"] >= before["epoch"]
+    except (LookupError, TypeError, ValueError):
+        return ""
     if not comparable or losses[1] <= SPOILED * losses[0] + 0.05:
-        return "", before
-    return f"the refit ended with a training loss of {losses[1]:.3f} where the trial had {losses[0]:.3f}", before
+        return ""
+    return f"the refit ended with a training loss of {losses[1]:.3f} where the trial had {losses[0]:.3f}"
 
 
 def adopt(
@@ -182,7 +199,7 @@ def _package(
         logits, rows = _test_logits(model, wanted.spec, study, dataset)
         targets = dataset.table["target"].to_numpy(np.int64)[rows]
         metrics |= {"test": score(logits, targets, dataset.classes), "test_opened": _opened(study)}
-        metrics["latency"] = _latency(model, wanted.spec)
+        metrics["latency"] = latency(model, resolution=wanted.spec.resolution)
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, targets=targets, rows=rows)
         write_atomic(study.test_logits, buffer.getvalue())
@@ -193,51 +210,11 @@ def _package(
     return metrics
 
 
-def _latency(model: nn.Module, spec: TrialSpec) -> dict[str, Any]:
-    """Return the latency of `model` on this device, of one image and of a batch."""
-    device, _ = choose_device()
-    precision = choose_precision(device)
-    model.to(device)
-    one, batch = (
-        measure_latency(
-            model, images=images, resolution=spec.resolution, device=device, precision=precision,
-            repeats=LATENCY_PASSES, seconds=LATENCY_SECONDS,
-        )
-        for images in (1, BATCH)
-    )  # fmt: skip
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return {"device": name, "precision": precision.name, "one": asdict(one), "batch": asdict(batch)}
-
-
-def score(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], labels: tuple[str, ...]) -> dict[str, Any]:
-    """Return every metric of `logits` ``(n, classes)``, per class, and the confusion matrix (rows: true class).
-
-    ci95 is Wilson's interval of the accuracy (scipy's `proportion_ci`).
-    """
-    predicted = logits.argmax(axis=1)
-    classes = np.arange(len(labels))
-    hits = int(np.sum(predicted == targets))
-    low, high = binomtest(hits, len(targets)).proportion_ci(method="wilson")
-    precision, recall, f1, support = precision_recall_fscore_support(
-        targets, predicted, labels=classes, average=None, zero_division=0.0
-    )
-    return {
-        **measure(logits, targets),
-        "images": len(targets),
-        "correct": hits,
-        "ci95": [float(low), float(high)],
-        "per_class": [
-            {
-                "label": label,
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
-                "support": int(support[index]),
-            }
-            for index, label in enumerate(labels)
-        ],
-        "confusion": confusion_matrix(targets, predicted, labels=classes).tolist(),
-    }
+def epochs_on(spec: TrialSpec, *, seconds: float, epoch_seconds: float) -> int:
+    """Return for how many more epochs there is time to train a trial on; 0 where it is less than half of its epochs,
+    which would be as much noise as learning."""
+    epochs = min(spec.epochs, int(seconds / epoch_seconds)) if seconds > 0 else 0
+    return epochs if 2 * epochs >= spec.epochs else 0
 
 
 def affordable_epochs(spec: TrialSpec, *, seconds: float, epoch_seconds: float) -> tuple[TrialSpec, str]:

@@ -197,7 +197,7 @@ def _handed_over(refitted: list[str], kept: list[str]) -> dict[str, Any]:
     if len(refitted) == len(kept):
         return {"name": "hand over", "value": "refit", "reason": "there is time for a whole trial and its refit"}
     if not refitted:
-        reason = "a whole trial and its refit do not fit the budget"
+        reason = "a whole trial and its refit do not fit the budget; it is trained on for as long as there is time"
         return {"name": "hand over", "value": "own weights of the best trial", "reason": reason}
     reason = f"a whole trial and its refit fit the budget with {', '.join(refitted)} only"
     return {"name": "hand over", "value": "refit, or own weights of the best trial", "reason": reason}

@@ -18,7 +18,7 @@ from automl.backbones import build, find
 from automl.data import fit
 from automl.errors import OutputError, UsageError
 from automl.refit import load_package, predict, save_package
-from automl.refit.refit import score
+from automl.refit.measured import score
 from automl.search.spec import TrialSpec
 from tests.images import WHITE, picture, save
 from tests.small import CONVNEXT, EFFICIENTNET, RESNET, VIT, spec_of

@@ -17,7 +17,7 @@ from sklearn import metrics as sk
 from automl.errors import UsageError
 from automl.paths import StudyFolder
 from automl.ranking.statistics import wilson
-from automl.refit import RefitSpec, adopt, affordable_epochs, load_package, predict, refit, score
+from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, load_package, predict, refit, score
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial
 from automl.training import Outcome
@@ -212,6 +212,48 @@ def test_a_trial_can_be_handed_over_without_a_look_at_the_test_split(fresh: Fres
     folder.trial(0).weights.write_bytes(b"torn")
     with pytest.raises(UsageError, match="cannot read weights"):
         adopt(wanted, folder, epochs=1, seconds=1.0, max_pixels=10**6)
+
+
+@pytest.mark.parametrize("depth", [0.0, 1.0])
+def test_a_trial_is_trained_on_with_the_validation_images(fresh: Fresh, depth: float) -> None:
+    folder, spec = fresh(), spec_of(epochs=4, freeze_depth=depth)
+    dataset, losses = load_dataset(folder), list[float]()
+    run_trial(
+        spec, folder, folder.trial(0), train_rows=dataset.rows("train"), validation_rows=dataset.rows("validation")
+    )
+    wanted = RefitSpec(0, spec, {"accuracy": 0.5}, "why")
+    metrics = refit(wanted, folder, max_pixels=10**6, on=2, report=lambda facts: losses.append(facts["train_loss"]))
+    assert (metrics["refitted"], metrics["trained_on"], metrics["epochs"]) == (False, 2, 6)
+    assert metrics["train_images"] == len(dataset.rows("train")) + len(dataset.rows("validation"))
+    assert metrics["note"] == "why"
+    before = [json.loads(line)["train_loss"] for line in folder.trial(0).metrics.read_text().splitlines()]
+    assert len(losses) == 2
+    assert losses[0] < (before[0] + before[-1]) / 2  # it began where the trial had ended
+    trained = TrialSpec.from_dict(json.loads(folder.refit.spec.read_text()))
+    assert (trained.epochs, trained.learning_rate) == (2, 0.25 * spec.learning_rate)
+    assert "for 6 epochs" in (folder.model / "README.md").read_text()
+    changed = weights(folder)
+    assert any(not torch.equal(changed[name], value)
+               for name, value in safetensors.torch.load_file(folder.trial(0).weights).items())  # fmt: skip
+
+
+def test_where_training_on_diverges_the_trial_is_handed_over(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, spec = fresh(), spec_of(epochs=2)
+    dataset = load_dataset(folder)
+    run_trial(
+        spec, folder, folder.trial(0), train_rows=dataset.rows("train"), validation_rows=dataset.rows("validation")
+    )
+    diverged = Outcome("diverged", 0, 1.0, torch.nn.Identity())
+    monkeypatch.setattr(sys.modules[refit.__module__], "run_trial", lambda *arguments, **options: diverged)
+    metrics = refit(RefitSpec(0, spec, {}), folder, max_pixels=10**6, on=1)
+    assert (metrics["refitted"], metrics["epochs"]) == (False, 2)
+    assert not metrics.get("trained_on")
+    assert "diverged" in metrics["note"]
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(-1.0, 0), (0.0, 0), (1.9, 0), (2.0, 2), (3.9, 3), (100.0, 4)])
+def test_a_trial_is_trained_on_for_half_of_its_epochs_at_least_or_not_at_all(seconds: float, epochs: int) -> None:
+    assert epochs_on(spec_of(epochs=4), seconds=seconds, epoch_seconds=1.0) == epochs
 
 
 def spoil(folder: StudyFolder, spec: TrialSpec, loss: float) -> None:
