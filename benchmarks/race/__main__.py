@@ -9,7 +9,8 @@ Contenders: `automl search` (the command, refit included), the script of `benchm
 128 px, and `benchmarks/peers/fixed.py`, which searches nothing, with everything trainable and with three quarters
 frozen. Each is started as a command of its own and gets a folder of 600 (textile) or 2,000 (Fashion-MNIST) images,
 whose validation images it sets aside itself. What it hands over is scored here, in one place, on images that it never
-saw. `automl search` insists on a test split of its own, of one image per class at least; those few images it loses.
+saw; the incumbents before that are known by the contender's own validation accuracy. `automl search` insists on a test
+split of its own, of one image per class at least; those few images it loses.
 
 The clock starts with the command. The two budgets of `automl search` are two runs, since it plans by its budget. The
 handwritten search only stops when its time is over, so that its answer at 3 minutes is its incumbent at 3 minutes of
@@ -33,7 +34,7 @@ import logging  # noqa: E402
 import re  # noqa: E402
 import shutil  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import NamedTuple  # noqa: E402
 
@@ -41,7 +42,15 @@ import pandas as pd  # noqa: E402
 
 from benchmarks.curves.recorded import merge  # noqa: E402
 from benchmarks.race import data, results  # noqa: E402
-from benchmarks.race.contenders import KINDS, command_of, found_by, predict, reloaded_validation, write_space  # noqa: E402
+from benchmarks.race.contenders import (  # noqa: E402
+    KINDS,
+    Found,
+    command_of,
+    found_by,
+    predict,
+    reloaded_validation,
+    write_space,
+)
 from benchmarks.race.measure import run  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -101,23 +110,24 @@ def race(job: Job, given: argparse.Namespace) -> None:
     started = time.time()
     measured = run(command, folder.with_name(folder.name + ".log"), ENVIRONMENT)
     found = found_by(job.contender, folder, started, measured.wall_seconds)
-    scores = []
-    for each in found:
-        predicted = predict(job.contender, each, images.test) if each.folder else []
-        right = [label == truth for label, truth in zip(predicted, images.labels, strict=bool(each.folder))]
-        scores.append(round(sum(right) / len(right), 5) if right else None)
+    limits = {budget: 60 * budget if KINDS[job.contender] == "peers" else float("inf") for budget in job.budgets}
+    lasts = {budget: _last(found, limit) for budget, limit in limits.items()}  # what is handed over
+    scores: dict[int, float] = {}
+    for number in {last for last in lasts.values() if last is not None and found[last].folder}:
+        predicted = predict(job.contender, found[number], images.test)
+        right = [label == truth for label, truth in zip(predicted, images.labels, strict=True)]
+        scores[number] = round(sum(right) / len(right), 5)
     key = {"set": job.set, "seed": job.seed, "contender": job.contender}
     rows, curve = [], []
     for budget in job.budgets:
-        limit = 60 * budget if KINDS[job.contender] == "peers" else float("inf")
-        in_time = [number for number, each in enumerate(found) if each.seconds <= limit]
-        last = found[in_time[-1]] if in_time else None
+        number = lasts[budget]
+        last = found[number] if number is not None else None
         reloaded = reloaded_validation(job.contender, last) if last else None
         rows.append(
             {
                 **key,
                 "minutes": budget,
-                "test_accuracy": scores[in_time[-1]] if in_time else None,
+                "test_accuracy": scores.get(number) if number is not None else None,
                 "test_images": len(images.test),
                 "validation": round(last.validation, 5) if last else None,
                 "validation_reloaded": round(reloaded, 5) if reloaded is not None else None,
@@ -132,14 +142,20 @@ def race(job: Job, given: argparse.Namespace) -> None:
                 "date": time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
             }
         )
-    for each, score in zip(found, scores, strict=True):
+    for number, each in enumerate(found):
         curve.append({**key, "minutes": max(job.budgets), "seconds": round(each.seconds, 1),
-                      "validation": round(each.validation, 5), "test_accuracy": score, "model": each.what})  # fmt: skip
+                      "validation": round(each.validation, 5), "test_accuracy": scores.get(number),
+                      "model": each.what})  # fmt: skip
     given.out.mkdir(parents=True, exist_ok=True)
     _replace_curve(given.out / "curves.csv", {**key, "minutes": max(job.budgets)}, curve)
     merge(given.out / "race.csv", pd.DataFrame(rows), results.KEYS)
     results.write(given.out)
     logging.info("%s: %s", job.name, "; ".join(f"{row['minutes']:g} min: test {row['test_accuracy']}" for row in rows))
+
+
+def _last(found: Sequence[Found], limit: float) -> int | None:
+    """Return which of the incumbents `found` is the last one by `limit` seconds."""
+    return max((number for number, each in enumerate(found) if each.seconds <= limit), default=None)
 
 
 def _replace_curve(path: Path, key: dict[str, object], curve: list[dict[str, object]]) -> None:

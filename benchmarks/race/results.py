@@ -110,10 +110,8 @@ def write(out: Path) -> str:
 
 
 def plot(rows: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
-    """Draw one panel per set: incumbents' test accuracy over minutes, a line for each seed.
-
-    The search's incumbents have no weights of their own any more: dashed is their validation accuracy, and the points
-    are the test accuracy of what it handed over. A setting without a budget is a point at the time it took.
+    """Draw one panel per set: incumbents' accuracy on the contender's own validation images over minutes, a line for
+    each seed, and as points the test accuracy of what was handed over; a setting without a budget at the time it took.
     """
     rcParams["svg.hashsalt"] = "race"  # the same figures give the same file
     names = sorted(set(rows["set"]))
@@ -126,17 +124,15 @@ def plot(rows: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
             for (_, minutes), line in lines.groupby(["seed", "minutes"]):
                 end = minutes if minutes != NO_BUDGET else line["seconds"].max() / 60
                 times = [*(line["seconds"] / 60), max(end, line["seconds"].max() / 60)]
-                measure = "validation" if kind == "automl" else "test_accuracy"
-                values = [*line[measure], line[measure].iloc[-1]]
-                style = "--" if kind == "automl" else "-"
-                axes.step(times, values, style, where="post", color=colour, linewidth=1, alpha=0.6)
+                values = [*line["validation"], line["validation"].iloc[-1]]
+                axes.step(times, values, where="post", color=colour, linewidth=1, alpha=0.6)
             marker, handed = {"automl": "*", "fixed": "s", "peers": "o"}[kind], own.dropna(subset="test_accuracy")
             minutes = handed["minutes"] if kind == "peers" else handed["wall_seconds"] / 60
             axes.plot(minutes, handed["test_accuracy"], marker, color=colour, markersize=7, label=label)
-        axes.set(title=name, xlabel="minutes since the command", ylabel="test accuracy")
+        axes.set(title=name, xlabel="minutes since the command", ylabel="accuracy")
         axes.set_xlim(left=0)
         axes.grid(color="#dddddd", linewidth=0.6)
     handles, labels = axes.get_legend_handles_labels()
-    title = "handed over; lines: incumbents (dashed: validation accuracy, before the refit)"
+    title = "points: test accuracy of what was handed over; lines: validation accuracy of the incumbents"
     figure.legend(handles, labels, loc="outside lower center", ncols=len(KINDS), title=title)
     figure.savefig(path, metadata={"Date": None})
