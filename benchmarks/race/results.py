@@ -99,8 +99,11 @@ def write(out: Path) -> str:
     verdicts = pd.DataFrame([each._replace(met=words[each.met]) for each in judge(rows)])
     what = rows[[*KEYS, "model"]].fillna("nothing")
     counts = rows.groupby("set")["test_images"].max()
+    seeds = rows.groupby(KEYS[:1] + KEYS[2:])["seed"].nunique()
+    over = f"{seeds.min()} to {seeds.max()} seeds" if seeds.min() < seeds.max() else f"{seeds.max()} of 3 seeds"
     text = (
-        f"# The race\n\nTest images: {', '.join(f'{name} {count}' for name, count in counts.items())}. After the refit "
+        f"# The race\n\nTest images: {', '.join(f'{name} {count}' for name, count in counts.items())}. "
+        f"Medians are over {over}. After the refit "
         "the search's model has seen all given images but its test split's; rivals keep a fifth for validation.\n\n"
         f"{markdown(verdicts)}\n{markdown(table(rows))}\nWhat was handed over:\n\n{markdown(what)}"
     )
