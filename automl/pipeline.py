@@ -129,10 +129,10 @@ def search(
                 return None
             first = study is not None
             study = begin(job, made) if study is None else widen(study, job, made)
-            screening_seconds = budget.spent() - audit_seconds - (in_trial if first else 0.0)
-            study.set_user_attr("stage_seconds", {"audit": audit_seconds, "screening": screening_seconds})
+            stages = {"audit": audit_seconds, "screening": budget.spent() - audit_seconds}
             if first:
-                add_stage(study, "search", in_trial)
+                stages |= {"screening": stages["screening"] - in_trial, "search": round(in_trial, 1)}
+            study.set_user_attr("stage_seconds", stages)
             driver = run_trials(job, study, made)
             confirm(job, study, driver)
         return finish(config, folder, reports, study, driver, budget, interrupt)

@@ -126,9 +126,9 @@ def _alike(summaries: Sequence[StudySummary]) -> list[list[str]]:
 def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> StudySummary:
     attrs, corrected, again = study.user_attrs, board.best_corrected, board.confirmation
     refitted = (board.refit or {}).get("trial")
-    expected = (again.expected, again.expected_ci95) if again else (None, None)
-    if corrected and not again:
-        expected = corrected.value, corrected.ci95
+    expected, expected_ci95 = (corrected.value, corrected.ci95) if corrected else (None, None)
+    if again:
+        expected, expected_ci95 = again.expected, again.expected_ci95
     spent = attrs.get("spent_seconds") or sum((attrs.get("stage_seconds") or {}).values()) or None
     return StudySummary(
         run=str(folder.root),
@@ -140,8 +140,8 @@ def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> St
         stop_reason=board.stop_reason,
         counts={name: n for name, n in board.counts.items() if n},
         best=board.best,
-        corrected=expected[0],
-        corrected_ci95=expected[1],
+        corrected=expected,
+        corrected_ci95=expected_ci95,
         refit_trial=refitted,
         test=words.test_score(board),
         test_ci95=words.test_interval(board),

@@ -1,0 +1,66 @@
+"""One line of a leaderboard: a ranked trial, or one without a usable score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Failure", "Row"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured.
+
+    `behind_best_ci95` limits score(best) - score(this); its end towards "not behind" is corrected for the number of
+    trials compared. Both say "best" of the search; of trials that were trained again (`confirmed_score` is their mean
+    over the new splits) they are those of the confirmation.
+    """
+
+    rank: int
+    trial: int
+    state: str
+    backbone: str
+    params: Mapping[str, Any]
+    score: float
+    ci95: tuple[float, float] | None
+    tied_with_best: bool
+    epochs: int
+    train_seconds: float | None
+    model_parameters: int | None
+    latency_ms: float | None
+    peak_memory_mb: float | None
+    reason: str
+    max_epochs: int | None
+    trainable_parameters: int | None
+    ci_method: str | None
+    behind_best_ci95: tuple[float, float] | None
+    origin: str | None
+    metrics: Mapping[str, float]
+    spec: Mapping[str, Any]
+    command: str
+    confirmed_score: float | None = None
+    confirmed_ci95: tuple[float, float] | None = None
+
+    @property
+    def label(self) -> str:
+        """How the trial ended, where that is not "at its last epoch"; else an empty string."""
+        of = f" of {self.max_epochs}" if self.max_epochs else ""
+        words = {"truncated": "cut short by the budget after epoch", "complete": ""}
+        word = words.get(self.reason, "pruned after epoch" if self.state == "PRUNED" else self.reason)
+        return f"{word} {self.epochs}{of}" if word else ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One trial without a usable score."""
+
+    trial: int
+    state: str
+    backbone: str
+    params: Mapping[str, Any]
+    reason: str
+    message: str
+    epochs: int
+    command: str
