@@ -14,7 +14,8 @@ from automl.backbones.build import (
     parameter_groups,
     set_train_mode,
 )
-from automl.backbones.catalog import Backbone, default_params, find, names, resolution_problem
+from automl.backbones.catalog import Backbone, find, names, resolution_problem
+from automl.backbones.defaults import default_params
 from automl.backbones.weights import WeightsFile, check_readable, fingerprint, load_state_dict, locate, locate_all
 
 __all__ = [

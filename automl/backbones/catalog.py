@@ -25,8 +25,8 @@ from automl.errors import UnknownBackboneError, did_you_mean
 
 __all__ = [
     "Backbone",
-    "default_params",
     "find",
+    "module_of",
     "names",
     "pretrained_cfg",
     "resolution_problem",
@@ -52,10 +52,6 @@ _TRANSFORMERS = (
     *("nest", "nextvit", "pvt_v2", "swin_transformer", "tiny_vit", "tnt", "twins"),
     *("vision_transformer", "visformer", "vitamin", "xcit"),
 )
-# CNNs that normalise without batch statistics and are fine-tuned as transformers are.
-# Measured on simulated textiles, EfficientNet-Lite0: accuracy 0.83 after 4 epochs at 1e-3, 0.99 at 2e-3.
-_SEPARABLE_CNNS = ("efficientnet", "mobilenetv3")
-_LAYER_NORM_CNNS = ("convnext", "focalnet", "mambaout", "nfnet", "rdnet", "resnetv2")
 # Weights of these modules cannot be moved to another resolution: they have one weight per position, which timm does not
 # resample. Of byobnet, only the architectures that timm marks as fixed (those with self-attention).
 _FIXED_RESOLUTION = ("byobnet", "cait", "convit", "gcvit", "hiera", "mlp_mixer", "nest", "visformer")
@@ -134,21 +130,6 @@ def torchvision_weights(backbone: Backbone) -> WeightsEnum:
     return twins.entries(backbone.architecture)[backbone.tag]
 
 
-def default_params(backbone: Backbone) -> dict[str, float]:
-    """Learning rate, layer decay and weight decay sound for a short AdamW fine-tune of this kind of backbone.
-
-    BatchNorm bears a high rate, the more so the thin networks of separable convolutions; plain VGG diverges with it;
-    transformers and the CNNs built like them keep their lower layers nearly still (layer decay 0.75, as in BEiT and
-    ConvNeXt).
-    """
-    if backbone.family == "transformer" or _module(backbone.architecture) in _LAYER_NORM_CNNS:
-        return {"learning_rate": 2e-4, "layer_decay": 0.75, "weight_decay": 0.05}
-    if re.fullmatch(r"vgg\d+", backbone.architecture):
-        return {"learning_rate": 1e-4, "layer_decay": 1.0, "weight_decay": 0.05}
-    rate = 2e-3 if _module(backbone.architecture) in _SEPARABLE_CNNS else 1e-3
-    return {"learning_rate": rate, "layer_decay": 1.0, "weight_decay": 0.05}
-
-
 def resolution_problem(backbone: Backbone, resolution: int) -> str:
     """One line on why the backbone cannot be used at `resolution`, with the nearest that fit; empty if it can."""
     given = f"resolution {resolution} does not fit {backbone.name}"
@@ -193,7 +174,7 @@ def _find_timm(rest: str, *, given: str) -> Backbone:
         raise UnknownBackboneError(
             f'unknown pretrained tag "{tag}" of backbone "{given}"{hint} timm/{architecture} has {", ".join(tags)}'
         ) from error
-    module = _module(architecture)
+    module = module_of(architecture)
     reason = _UNSUPPORTED.get(module) or (_HEAD if cfg is None or not isinstance(cfg.classifier, str) else "")
     if cfg is None or reason:
         raise UnknownBackboneError(f'backbone "{given}" cannot be used here: {reason}')
@@ -267,7 +248,7 @@ def _all_names() -> tuple[str, ...]:
         cfg = get_pretrained_cfg(name)
         if cfg is None or not isinstance(cfg.classifier, str) or cfg.input_size[1] != cfg.input_size[2]:
             continue
-        if _module(name.partition(".")[0]) not in _UNSUPPORTED:
+        if module_of(name.partition(".")[0]) not in _UNSUPPORTED:
             found.append("timm/" + name)
     for model in filter(twins.has_twin, sorted(twins.models())):
         found += [f"torchvision/{model}.{tag}" for tag in twins.entries(model)]
@@ -285,7 +266,8 @@ def _suggest(given: str) -> str:
     return hint + " (automl backbones shows all)" if hint else ""
 
 
-def _module(architecture: str) -> str:
+def module_of(architecture: str) -> str:
+    """Return the name of timm's file that `architecture` is in."""
     return str(model_entrypoint(architecture).__module__).rpartition(".")[2]
 
 
