@@ -54,6 +54,14 @@ def open_study(folder: Any) -> Any:
 
 def print_board(root: Path, style: str, limits: Limits | None = None, metric: str | None = None) -> None:
     """Print the leaderboard, by `metric` or else the study's own, with what explains it: as table, json, csv or md."""
+    from automl.search.snapshot import uncollected
+
+    with uncollected():  # until everything that it was made of is gone again
+        text = _board(root, style, limits, metric)
+    show(text.rstrip("\n"))
+
+
+def _board(root: Path, style: str, limits: Limits | None, metric: str | None) -> str:
     from automl.paths import StudyFolder
     from automl.ranking import facts, leaderboard, tables
     from automl.ranking.limits import Limits, limited
@@ -64,15 +72,11 @@ def print_board(root: Path, style: str, limits: Limits | None = None, metric: st
     study, excluded = limited(snapshot(open_study(folder)), within)
     board = leaderboard.build(folder, study=study, metric=metric)
     if style == "csv":
-        show(board.to_csv().rstrip("\n"))
-        return
+        return board.to_csv()
     found = facts.collect(folder, study, board, within, excluded)
     if style == "json":
-        show(facts.to_json(board, found).rstrip("\n"))
-    elif style == "md":
-        show(tables.to_markdown(board, found).rstrip("\n"))
-    else:
-        show(table(board, found))
+        return facts.to_json(board, found)
+    return tables.to_markdown(board, found) if style == "md" else table(board, found)
 
 
 def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:

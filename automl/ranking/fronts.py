@@ -22,16 +22,16 @@ class Front:
 
 def front(board: Leaderboard, cost: str) -> list[Row]:
     """Return the finished trials that no other finished trial beats in both score and `cost`, cheapest first."""
-    sign = 1 if board.direction == "maximize" else -1
-    measured = [
-        (value, row)
+    sign = -1 if board.direction == "maximize" else 1
+    measured = sorted(
+        (value, sign * row.score, row.rank, row)
         for row in board.rows
         if row.state == "COMPLETE" and (value := getattr(row, cost)) is not None and math.isfinite(value)
-    ]
-    best, found = -math.inf, []
-    for _, row in sorted(measured, key=lambda each: (each[0], -sign * each[1].score, each[1].rank)):
-        if sign * row.score > best:
-            best = sign * row.score
+    )
+    best, found = math.inf, []
+    for _, score, _, row in measured:
+        if score < best:
+            best = score
             found.append(row)
     return found
 

@@ -12,7 +12,8 @@ import functools
 import gc
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ from sqlalchemy import Connection, select
 
 from automl.search.storage import storage_kept
 
-__all__ = ["StudyView", "snapshot", "view"]
+__all__ = ["StudyView", "snapshot", "uncollected", "view"]
 
 
 class StudyView:
@@ -73,11 +74,17 @@ def snapshot(study: optuna.Study) -> optuna.Study:
         storage = storage._backend
     if not isinstance(storage, optuna.storages.RDBStorage):
         return study
+    with uncollected(), storage_kept(str(storage.url)), storage.engine.connect() as connection:
+        return view(study, _read(connection, study._study_id))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Make many new objects, none of them garbage, without a search for garbage among them: 0.2 s of 10,000 trials."""
     collected = gc.isenabled()
-    gc.disable()  # so many new objects, and none of them garbage
+    gc.disable()
     try:
-        with storage_kept(str(storage.url)), storage.engine.connect() as connection:
-            return view(study, _read(connection, study._study_id))
+        yield
     finally:
         if collected:
             gc.enable()
