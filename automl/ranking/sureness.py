@@ -86,7 +86,7 @@ def _against_best(
     keys = sorted(range(len(trials)), key=lambda i: (preference(trials[i])[0], trials[i].number))
     chosen_first = np.empty(len(trials))
     chosen_first[keys] = np.arange(len(trials))
-    own = own._replace(low=own.low[alike], high=own.high[alike], sizes=own.sizes[alike])
+    own = own._replace(low=own.low[alike], high=own.high[alike], sizes=own.sizes[alike], z=own.z[alike])
     corrected = correct_best(
         part.values, part.scores, 0, own, larger=larger, preference=chosen_first, groups=groups, seed=seed
     )

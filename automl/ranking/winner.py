@@ -11,10 +11,10 @@ import optuna
 from numpy.typing import NDArray
 
 from automl.paths import StudyFolder
-from automl.ranking.files import load_curve, load_predictions
+from automl.ranking.files import load_curve, load_groups, load_predictions, read_predictions
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.reliability import Bin, calibration_error, reliability
-from automl.ranking.statistics import METRICS, ClassScore, Predictions, confusion, per_class, score
+from automl.ranking.statistics import METRICS, ClassScore, Predictions, confusion, per_class, recall_limits, score
 
 __all__ = ["Confusion", "Mistake", "MixUp", "Winner", "class_names", "winner"]
 
@@ -82,15 +82,18 @@ def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: 
     if not board.rows:
         return None
     trial = board.rows[0].trial
-    predictions = load_predictions(folder.trial(trial))
+    groups = load_groups(folder)
+    predictions = load_predictions(folder.trial(trial), groups)
     names = [str(name) for name in study.user_attrs.get("classes") or ()]
-    confusions = [each for each in (_of_test(board.refit or {}, names),) if each]
+    of_test = _of_test(board.refit or {}, names, read_predictions(folder.test_logits, groups))
+    confusions = [of_test] if of_test else []
     bins: tuple[Bin, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     if predictions is not None:
         labels = class_names(names, predictions.logits.shape[1])
         counts = confusion(predictions, len(labels))
-        confusions.append(_confusion("validation", f"trial {trial} on the validation images", counts, labels))
+        title = f"trial {trial} on the validation images"
+        confusions.append(_confusion("validation", title, counts, labels, predictions))
         bins = reliability(predictions)
         mistakes = _mistakes(predictions, labels, paths)
     return Winner(
@@ -110,18 +113,26 @@ def class_names(names: Sequence[str], classes: int) -> list[str]:
     return list(names) if len(names) == classes else [f"class {i}" for i in range(classes)]
 
 
-def _of_test(refit: Mapping[str, Any], names: Sequence[str]) -> Confusion | None:
-    """The refit on the test images, as its own file has it."""
+def _of_test(refit: Mapping[str, Any], names: Sequence[str], said: Predictions | None) -> Confusion | None:
+    """The refit on the test images, as its own file has it; `said`: what is kept of its predictions."""
     test = refit.get("test") or {}
     counts = np.asarray(test.get("confusion") or [], dtype=np.int64)
     if counts.ndim != 2 or not counts.shape[0] == counts.shape[1] > 0:
         return None
     labels = [str(each.get("label")) for each in test.get("per_class") or ()]
     labels = labels if len(labels) == len(counts) else class_names(names, len(counts))
-    return _confusion("test", "the refit on the test images", counts, labels)
+    if said is not None and not (
+        said.logits.shape[1] == len(counts) and np.array_equal(confusion(said, len(counts)), counts)
+    ):
+        said = None  # not those of its scores
+    return _confusion("test", "the refit on the test images", counts, labels, said)
 
 
-def _confusion(split: str, title: str, counts: NDArray[np.int64], names: Sequence[str]) -> Confusion:
+def _confusion(
+    split: str, title: str, counts: NDArray[np.int64], names: Sequence[str], predictions: Predictions | None
+) -> Confusion:
+    by_group = recall_limits(predictions) if predictions is not None and predictions.groups is not None else None
+    scores = per_class(counts, list(names), by_group)
     wrong = np.argwhere(counts * (1 - np.eye(len(counts), dtype=np.int64)) > 0).tolist()
     mixups = [MixUp(int(counts[i, j]), names[i], names[j]) for i, j in wrong]
     return Confusion(
@@ -130,7 +141,7 @@ def _confusion(split: str, title: str, counts: NDArray[np.int64], names: Sequenc
         images=int(counts.sum()),
         classes=tuple(names),
         counts=tuple(map(tuple, counts.tolist())) if counts.size <= _MOST_CELLS else None,
-        per_class=tuple(sorted(per_class(counts, list(names)), key=lambda each: (each.f1, each.label))),
+        per_class=tuple(sorted(scores, key=lambda each: (each.f1, each.label))),
         mixups=tuple(sorted(mixups, key=lambda each: (-each.images, each.label, each.predicted))[:_MIXUPS]),
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_the_winner_has_its_surest_mistakes_first(textile: Any) -> None:
         assert each.confidence == pytest.approx(probabilities.max())
         assert (each.label, each.predicted) == (HOSTILE[textile.targets[i]], HOSTILE[logits[i].argmax()])
         assert each.path == f"/data/{each.row}.png"
+
+
+def test_the_recall_of_a_class_is_as_sure_as_its_groups_are_many(make_study: Callable[..., Any]) -> None:
+    found = []
+    for groups in (False, True):
+        made = make_study(f"groups {groups}", trials=3, groups=groups)
+        best = winner(made.folder, made.study, build(made.folder, study=made.study), [])
+        assert best is not None
+        found.append({each.label: each for each in best.confusions[-1].per_class})
+    alone, together = found
+    for label, row in alone.items():
+        assert row.recall95 == pytest.approx(wilson(round(row.recall * row.support), row.support))
+        limits = together[label].recall95
+        assert limits is not None
+        assert row.recall95 is not None
+        assert limits[1] - limits[0] > row.recall95[1] - row.recall95[0]
 
 
 def test_swapped_labels_are_suspected_and_others_are_not(textile: Any) -> None:

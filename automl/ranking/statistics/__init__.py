@@ -6,7 +6,7 @@ spread says how the score varies with the images. They make one method of every 
 
 from automl.ranking.statistics.comparison import Comparison, compare_with_best, difference
 from automl.ranking.statistics.contributions import contributions
-from automl.ranking.statistics.intervals import Interval, Limits, interval, limits
+from automl.ranking.statistics.intervals import Interval, Limits, interval, limits, recall_limits
 from automl.ranking.statistics.metrics import (
     METRICS,
     ClassScore,
@@ -43,6 +43,7 @@ __all__ = [
     "limits_of_repeats",
     "per_class",
     "pick",
+    "recall_limits",
     "score",
     "wilson",
     "without_auroc",

@@ -7,10 +7,15 @@
   interval at the effective number of images, that is, at which a plain share would vary as much as this score does
   (E. L. Korn, B. I. Graubard, Survey Methodology 24(2), 1998; for Wilson's: N. Dean, M. Pagano, Journal of Survey
   Statistics and Methodology 3(4), 2015, https://doi.org/10.1093/jssam/smv024). The variance is that of the
-  contributions, summed within groups, whose number also sets the quantile (Student's t). A variance seen in few errors
-  says little: it is averaged with what equal chances of error everywhere would give (of groups, if half of them were
-  common to a group), which counts as four errors (for AUROC half a one).
-- *Log loss*: the same variance, as a symmetric interval of its logarithm.
+  contributions, summed within groups, whose number also sets the quantile (Student's t).
+- A variance seen in few errors says little. *Of means over classes*, every class has half an error and half a hit more
+  than were counted (Jeffreys' prior, as in Brown et al.; of groups, they are whole groups): a rare class without an
+  error may still have some, and its images weigh most. *Of AUROC, and of the accuracy of groups*, the variance is
+  averaged with what equal chances of error everywhere would give (of groups, if half of them were common to a group),
+  which counts as four errors (for AUROC half a one).
+- *Log loss*: the same variance, as a symmetric interval of its logarithm. Few images can make up most of it, so the
+  quantile is Student's t with as many degrees of freedom as images (or groups) stand out: half of what F. E.
+  Satterthwaite, Biometrics Bulletin 2(6), 1946, has for a variance, since losses are skewed.
 
 A percentile bootstrap covers less where errors or images of a class are few: it cannot draw the errors that were not
 made. ``benchmarks/selection`` has the figures.
@@ -28,7 +33,7 @@ from automl.ranking.statistics import contributions as parts
 from automl.ranking.statistics.predictions import Floats, Ints, Predictions
 from automl.ranking.statistics.wilson import Z95, wilson_limits
 
-__all__ = ["Interval", "Limits", "interval", "limits", "student"]
+__all__ = ["Interval", "Limits", "interval", "limits", "recall_limits", "student"]
 
 _PRIOR_ERRORS = 4.0
 _PRIOR_ERRORS_AUROC = 0.5  # an image that is out of place is a small part of an error
@@ -53,7 +58,7 @@ class Limits(NamedTuple):
     low: Floats
     high: Floats
     sizes: Floats
-    z: float
+    z: Floats
     method: str
 
 
@@ -62,6 +67,16 @@ def interval(metric: str, predictions: Predictions) -> Interval:
     values = parts.contributions(metric, predictions)[None]
     found = limits(metric, values.mean(axis=1), values, predictions.targets, predictions.groups)
     return Interval(float(found.low[0]), float(found.high[0]), found.method)
+
+
+def recall_limits(predictions: Predictions) -> dict[int, tuple[float, float]]:
+    """Return the 95 % limits of the recall of every class that has images: of the accuracy of its images alone, by
+    groups where there are some."""
+    found = {}
+    for each in np.unique(predictions.targets).tolist():
+        of_class = interval("accuracy", predictions.only(predictions.targets == each))
+        found[each] = of_class.low, of_class.high
+    return found
 
 
 def limits(metric: str, scores: Floats, values: NDArray[Any], targets: Ints, groups: Ints | None = None) -> Limits:
@@ -75,24 +90,52 @@ def limits(metric: str, scores: Floats, values: NDArray[Any], targets: Ints, gro
     n = len(targets)
     if metric == "accuracy" and groups is None:
         sizes: Floats = np.full(len(scores), float(n))
-        return Limits(*wilson_limits(scores, sizes), sizes, Z95, "Wilson")
+        return Limits(*wilson_limits(scores, sizes), sizes, np.full(len(scores), Z95), "Wilson")
     units = parts.number_units(groups)
     n_units = n if units is None else int(units.max()) + 1
-    variances, errors = _variances(scores, values, units)
-    z, of = (Z95, "images") if units is None else (student(n_units - 1), "groups")
+    of = "images" if units is None else "groups"
     if metric == "log_loss":
+        variances, outstanding = _variances(scores, values, units)
+        freedom = outstanding if units is None else np.minimum(outstanding, n_units - 1)
+        z = student(freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.exp(np.nan_to_num(z * np.sqrt(variances) / scores))
-        return Limits(
-            scores / factor, scores * factor, np.full(len(scores), np.nan), z, f"variance over {of}, log scale"
-        )
-    even = parts.balanced_size(metric, targets) * 2 / (1 + n / n_units)
-    spread = scores * (1 - scores)
+        method = f"variance over {of}, log scale"
+        return Limits(scores / factor, scores * factor, np.full(len(scores), np.nan), z, method)
+    if metric in ("accuracy", "auroc"):
+        sizes = _size(metric, scores, values, units, parts.balanced_size(metric, targets) * 2 / (1 + n / n_units))
+    else:
+        sizes = _size_of_classes(scores, values, targets, units)
+    z = np.full(len(scores), Z95) if units is None else student(np.full(len(scores), n_units - 1))
+    return Limits(*wilson_limits(scores, sizes, z), sizes, z, f"Wilson, effective number of {of}")
+
+
+def _size_of_classes(scores: Floats, values: NDArray[Any], targets: Ints, units: Ints | None) -> Floats:
+    """Return the effective numbers of images of means over classes, ``(T,)``."""
+    n, classes = len(targets), np.unique(targets, return_inverse=True)[1]
+    of_unit = np.arange(n) if units is None else units
+    counts = np.bincount(np.unique(np.stack([of_unit, classes]), axis=1)[1]).astype(np.float64)  # units with the class
+    kept = (counts / (counts + 1)) ** 2
+    added = kept * (1 / 2 + 1 / (4 * counts)) / counts**2 / len(counts) ** 2
+    variances = np.empty(len(scores))
+    for rows in parts.blocks(values):
+        apart = values[rows] - scores[rows, None]
+        of_class = parts.unit_sums(apart**2, classes)
+        total = of_class.sum(axis=1)
+        known = np.divide(of_class @ kept, total, out=np.zeros(len(total)), where=total > 0)
+        variances[rows] = known * (parts.unit_sums(apart, units) ** 2).sum(axis=1) / n**2 + added.sum()
+    missed = 1 - scores + (scores - 1 / 2) * (1 / (counts + 1)).mean()
+    return np.asarray(missed * (1 - missed) / variances)
+
+
+def _size(metric: str, scores: Floats, values: NDArray[Any], units: Ints | None, even: float) -> Floats:
+    """Return the effective numbers of images, ``(T,)``; `even`: with errors that are equally likely everywhere."""
+    variances, errors = _variances(scores, values, units)
+    spread, sizes = scores * (1 - scores), np.full(len(scores), even)
     known = (variances > 0) & (spread > 0)
-    sizes = np.full(len(scores), even)
     seen, prior = errors[known], _PRIOR_ERRORS_AUROC if metric == "auroc" else _PRIOR_ERRORS
     sizes[known] = (seen + prior) / (seen * variances[known] / spread[known] + prior / even)
-    return Limits(*wilson_limits(scores, sizes, z), sizes, z, f"Wilson, effective number of {of}")
+    return sizes
 
 
 def _variances(scores: Floats, values: NDArray[Any], units: Ints | None) -> tuple[Floats, Floats]:
@@ -109,8 +152,8 @@ def _variances(scores: Floats, values: NDArray[Any], units: Ints | None) -> tupl
     return variances, errors
 
 
-def student(freedom: float) -> float:
-    """Return the 97.5 % quantile of Student's t."""
-    from scipy.special import stdtrit  # only where images are grouped: a leaderboard starts without scipy
+def student(freedom: Any) -> Floats:
+    """Return the 97.5 % quantiles of Student's t, as many as degrees of freedom were given."""
+    from scipy.special import stdtrit  # only for groups and the log loss: a leaderboard starts without scipy
 
-    return float(stdtrit(max(1.0, freedom), 0.975))
+    return np.asarray(stdtrit(np.maximum(1.0, freedom), 0.975), dtype=np.float64)

@@ -12,7 +12,7 @@ the images have has no curve: it is left out of the mean, and `without_auroc` na
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One row of the per-class table; `recall95` is Wilson's interval of the recall."""
+    """One row of the per-class table; `recall95` is the 95 % interval of the recall."""
 
     label: str
     precision: float
@@ -126,8 +126,14 @@ def confusion(predictions: Predictions, classes: int) -> Ints:
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
-def per_class(counts: Ints, classes: Sequence[str]) -> list[ClassScore]:
-    """Return precision, recall and F1 of every class from a confusion matrix ``(C, C)``."""
+def per_class(
+    counts: Ints, classes: Sequence[str], recall95: Mapping[int, tuple[float, float]] | None = None
+) -> list[ClassScore]:
+    """Return precision, recall and F1 of every class from a confusion matrix ``(C, C)``.
+
+    Args:
+        recall95: Intervals of the recalls, where Wilson's does not do (see `recall_limits`).
+    """
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     precision, recall, f1 = ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, support + predicted)
     return [
@@ -135,7 +141,7 @@ def per_class(counts: Ints, classes: Sequence[str]) -> list[ClassScore]:
             label=str(label),
             precision=float(precision[i]),
             recall=float(recall[i]),
-            recall95=wilson(int(hits[i]), int(support[i])) if support[i] else None,
+            recall95=(recall95 or {}).get(i, wilson(int(hits[i]), int(support[i]))) if support[i] else None,
             f1=float(f1[i]),
             support=int(support[i]),
         )

@@ -27,6 +27,11 @@ class Predictions:
     rows: Ints
     groups: Ints | None = None
 
+    def only(self, chosen: NDArray[np.bool_]) -> Predictions:
+        """Return those of the images `chosen`, ``(n,)``."""
+        groups = None if self.groups is None else self.groups[chosen]
+        return Predictions(self.logits[chosen], self.targets[chosen], self.rows[chosen], groups)
+
     @property
     def labels(self) -> Ints:
         """Predicted class of each image, ``(n,)``."""

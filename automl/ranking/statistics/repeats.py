@@ -113,7 +113,7 @@ def limits_of_repeats(
         of_images = (np.log(found.high / scores) * scores / found.z) ** 2
     else:
         of_images = ((found.high - found.low) / (2 * found.z)) ** 2
-    z = np.array([max(found.z, student(each)) for each in ((of_images + more) / unsure) ** 2 * freedom])
+    z = np.maximum(found.z, student(((of_images + more) / unsure) ** 2 * freedom))
     if metric == "log_loss":
         factor = np.exp(z * np.sqrt(of_images + more) / scores)
         return scores / factor, scores * factor

@@ -86,7 +86,7 @@ def correct_best(
         preference: Which of two equal scores is picked: the one with the lower number, ``(T,)``; default: the first.
         groups: Group of every image, ``(n,)``.
     """
-    score, size = float(scores[best]), float(own.sizes[best])
+    score, size, z = (float(each[best]) for each in (scores, own.sizes, own.z))
     if len(scores) == 1:
         return BestCorrected(score, (float(own.low[best]), float(own.high[best])), 0.0, 1, "one trial, nothing picked")
     units = number_units(groups)
@@ -107,8 +107,8 @@ def correct_best(
         low, high = min(value / wider, halfway / factor), value * wider
     else:
         value, halfway = max(0.0, value), max(0.0, halfway)
-        low, high = (float(each) for each in wilson_limits(value, size / _MORE_VARIANCE, own.z))
-        high = max(high, float(wilson_limits(halfway, size, own.z)[1]))
+        low, high = (float(each) for each in wilson_limits(value, size / _MORE_VARIANCE, z))
+        high = max(high, float(wilson_limits(halfway, size, z)[1]))
     return BestCorrected(value, (low, high), abs(score - value), len(scores), _METHOD)
 
 
