@@ -1,7 +1,7 @@
 """How much sooner is a search as good when it may learn from an earlier one? Whole searches by the command line.
 
     apt-get install dataset-fashion-mnist
-    python -m benchmarks.warm_start --work data/warm-start            # 3 seeds, 36 minutes with --budget 4m on two cores
+    python -m benchmarks.warm_start --work data/warm-start --budget 4m         # 3 seeds, 36 minutes on two cores
 
 For each seed: a search of Fashion-MNIST A, then of B (other images, none in both) twice with the same budget and seed,
 cold and with `--warm-start` A. Seconds count from the start of the command until the end of the first trial whose
