@@ -42,7 +42,7 @@ def test_images_of_a_group_are_wrong_together_and_count_as_few(folder: StudyFold
 
 
 def test_the_studys_metric_has_its_own_interval(folder: StudyFolder) -> None:
-    refit = left_by(folder, np.arange(IMAGES) % 7 > 0)
+    refit = left_by(folder, np.arange(IMAGES) % 9 > 0)  # the errors are of one class: macro F1 is not the accuracy
     test = with_intervals(folder, refit, "macro_f1", None)["test"]
     kept = np.load(folder.test_logits)
     expected = interval("macro_f1", Predictions(kept["logits"], kept["targets"], kept["rows"]))
