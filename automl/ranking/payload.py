@@ -16,7 +16,7 @@ from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.leaderboard import Leaderboard, Row
-from automl.ranking.statistics import Predictions
+from automl.ranking.statistics import Predictions, contributions
 
 __all__ = ["FIRST_ROWS", "column", "predictions", "rows"]
 
@@ -117,7 +117,8 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
     compare any two of them: base64 of ``uint8`` (``uint16`` from 257 classes on) ``(trials, images)``.
 
     Only trials that saw the same images as the first; `files` has the names of images on which they are not unanimous,
-    those that divide the first ten most in front.
+    those that divide the first ten most in front. For the log loss and AUROC, which labels do not make, there are
+    `contributions` as well, ``float32`` of the same shape.
     """
     groups = load_groups(folder)
     kept: list[tuple[int, Predictions]] = []
@@ -150,8 +151,8 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
     }
     if first.groups is not None:
         content["groups"] = _base64(np.unique(first.groups, return_inverse=True)[1], "<u4")
-    if board.metric == "log_loss":
-        content["losses"] = _base64(np.stack([each.losses for _, each in kept]), "<f4")
+    if board.metric in ("log_loss", "auroc"):  # the page computes the others from the labels
+        content["contributions"] = _base64(np.stack([contributions(board.metric, each) for _, each in kept]), "<f4")
     return content
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automl.ranking.statistics import Predictions, wilson
+from automl.ranking.statistics import Predictions, interval
 
 __all__ = ["BINS", "Bin", "calibration_error", "reliability"]
 
@@ -17,7 +17,7 @@ BINS = 15
 class Bin:
     """The images whose confidence is in (low, high]: how many, how sure on average, and which share was right.
 
-    `accuracy95` is Wilson's interval of that share.
+    `accuracy95` is the interval of that share, by groups where images have some.
     """
 
     low: float
@@ -39,15 +39,15 @@ def reliability(predictions: Predictions, bins: int = BINS) -> tuple[Bin, ...]:
     found = []
     for i in np.unique(place).tolist():
         inside = place == i
-        n, hits = int(inside.sum()), int(right[inside].sum())
+        limits = interval("accuracy", predictions.only(inside))
         found.append(
             Bin(
                 low=float(edges[i]),
                 high=float(edges[i + 1]),
-                images=n,
+                images=int(inside.sum()),
                 confidence=float(sure[inside].mean()),
-                accuracy=hits / n,
-                accuracy95=wilson(hits, n),
+                accuracy=float(right[inside].mean()),
+                accuracy95=(limits.low, limits.high),
             )
         )
     return tuple(found)

@@ -45,7 +45,7 @@ def _by_epoch(
 
 
 def reliability(bins: Sequence[Bin]) -> Figure | None:
-    """Share of right answers against confidence, with Wilson intervals; on the dotted line they agree."""
+    """Share of right answers against confidence, with 95 % intervals; on the dotted line they agree."""
     if not bins:
         return None
     line = {"color": MUTED, "dash": "dot", "width": 1.5}

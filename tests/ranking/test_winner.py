@@ -38,6 +38,15 @@ def test_reliability_is_scikit_learns_calibration_curve(predictions: Predictions
     assert all(each.accuracy95 == wilson(each.accuracy * each.images, each.images) for each in bins)
 
 
+def test_images_of_a_group_count_as_few_in_a_bin(predictions: Predictions) -> None:
+    alone = reliability(predictions)
+    copies = np.tile(np.arange(500), 4)  # every image four times: no more is known than before
+    grouped = Predictions(predictions.logits[copies], predictions.targets[copies], np.arange(2000), copies)
+    widest, same = (max(each, key=lambda bin: bin.images) for each in (reliability(grouped), alone))
+    assert widest.images == 4 * same.images
+    assert np.diff(widest.accuracy95)[0] == pytest.approx(np.diff(same.accuracy95)[0], rel=0.1)
+
+
 def test_calibration_error_is_that_of_the_training(predictions: Predictions) -> None:
     probabilities = torch.softmax(torch.from_numpy(predictions.logits), dim=1)
     expected = multiclass_calibration_error(probabilities, torch.from_numpy(predictions.targets), 4, n_bins=15)

@@ -21,9 +21,9 @@
     const labels = decode(kept.labels, kind);
     kept.of = new Map(kept.trials.map((trial, i) => [trial, labels.subarray(i * n, (i + 1) * n)]));
     if (kept.groups) kept.groups = decode(kept.groups, Uint32Array);
-    if (kept.losses) {
-      const losses = decode(kept.losses, Float32Array);
-      kept.loss = new Map(kept.trials.map((trial, i) => [trial, losses.subarray(i * n, (i + 1) * n)]));
+    if (kept.contributions) {  // of each image to the score, where that is no count per class: log loss and AUROC
+      const parts = decode(kept.contributions, Float32Array);
+      kept.parts = new Map(kept.trials.map((trial, i) => [trial, parts.subarray(i * n, (i + 1) * n)]));
     }
     return kept;
   };
@@ -59,14 +59,14 @@
     const members = Array.from({ length: units }, () => []);
     for (let i = 0; i < n; i++) members[all.groups ? all.groups[i] : i].push(i);
     let evaluate;
-    if (all.loss) {
-      const a = all.loss.get(first), b = all.loss.get(second);
+    if (all.parts) {
+      const a = all.parts.get(first), b = all.parts.get(second);
       evaluate = (weight) => {
         let sum = 0, count = 0;
         for (let i = 0; i < n; i++) { sum += weight[i] * (a[i] - b[i]); count += weight[i]; }
         return sum / count;
       };
-    } else if (metrics[name]) {
+    } else {
       const classes = Math.max(...all.targets, ...all.of.get(first), ...all.of.get(second)) + 1;
       const one = (labels, weight) => {
         const hits = new Array(classes).fill(0), support = new Array(classes).fill(0), said = new Array(classes).fill(0);
@@ -79,7 +79,7 @@
       };
       const a = all.of.get(first), b = all.of.get(second);
       evaluate = (weight) => one(a, weight) - one(b, weight);
-    } else return null;
+    }
     const random = generator(1 + first * 65537 + second), weight = new Uint16Array(n), samples = [];
     for (let draw = 0; draw < RESAMPLES; draw++) {
       weight.fill(0);
@@ -98,7 +98,7 @@
     (rows.metric === "log_loss" ? value.toFixed(3) : (100 * value).toFixed(1)).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
   const sentence = (a, b) => {
     const found = page.difference(at(values.trial, a), at(values.trial, b));
-    if (!found) return "No paired difference: the page has no predictions of both on the same images, or none for this metric.";
+    if (!found) return "No paired difference: the page has no predictions of both on the same images.";
     const unit = rows.metric === "log_loss" ? "" : " points";
     const verdict = found.low <= 0 && found.high >= 0
       ? "On these images the two cannot be told apart."
