@@ -188,7 +188,9 @@ def test_two_rows_are_compared(desktop: Seen, content: dict[str, Any], textile: 
     assert not desktop.view.locator("#compared").is_visible()
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "log_loss", "auroc"])
+@pytest.mark.parametrize(
+    "metric", ["accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "log_loss", "auroc"]
+)
 @pytest.mark.parametrize("groups", [False, True], ids=["images", "groups"])
 def test_the_pages_paired_difference_is_that_of_the_package(
     browser: Any, tmp_path: Path, metric: str, groups: bool
