@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from automl.errors import OutputError
 
 __all__ = ["StudyFolder", "TrialFolder", "make_folder", "remove_leftovers", "write_atomic"]
+
+_VALIDATION_LOGITS = "val_logits.npz"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class TrialFolder:
 
     @property
     def validation_logits(self) -> Path:
-        return self.root / "val_logits.npz"
+        return self.root / _VALIDATION_LOGITS
 
     @property
     def log(self) -> Path:
@@ -123,6 +126,12 @@ class StudyFolder:
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.root / "trials" / f"{number:04d}")
+
+    def validation_logits(self) -> Callable[[int], str]:
+        """Return what gives the `TrialFolder.validation_logits` of a trial as text: of thousands of trials, to make the
+        paths takes longer than to ask for the files."""
+        trials = os.fspath(self.root / "trials")
+        return lambda number: f"{trials}{os.sep}{number:04d}{os.sep}{_VALIDATION_LOGITS}"
 
     def confirmation(self, number: int, run: int) -> TrialFolder:
         """Folder of the `run`-th time that trial `number` is trained again."""

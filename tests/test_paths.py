@@ -114,3 +114,11 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
     half.write_bytes(b"hal")
     remove_leftovers(tmp_path)
     assert [path.name for path in trial.root.iterdir()] == [trial.checkpoint.name]
+
+
+def test_predictions_of_many_trials_are_where_one_has_them(weird: Path) -> None:
+    folder = StudyFolder(weird)
+    of = folder.validation_logits()
+    assert [Path(of(number)) for number in (0, 7, 12_345)] == [
+        folder.trial(number).validation_logits for number in (0, 7, 12_345)
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ def load_scored(folder: StudyFolder, numbers: Iterable[int], metric: str, *, cac
     Args:
         cache: Write the cache when many trials had to be read. It is always read.
     """
-    stamps = {number: stamp for number in numbers if (stamp := _stamp(folder, number)) is not None}
+    stamps = _stamps(folder, numbers)
     kept, stamped = _load(folder, metric)
     usable = [i for i, number in enumerate(kept.numbers.tolist()) if stamps.get(number) == stamped[i]] if kept else []
     known = {int(kept.numbers[i]) for i in usable} if kept else set()
@@ -77,12 +78,16 @@ def load_scored(folder: StudyFolder, numbers: Iterable[int], metric: str, *, cac
     return found
 
 
-def _stamp(folder: StudyFolder, number: int) -> tuple[int, int] | None:
-    try:
-        found = folder.trial(number).validation_logits.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+def _stamps(folder: StudyFolder, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return time and size of the predictions of every trial that has some."""
+    of, found = folder.validation_logits(), {}
+    for number in numbers:
+        try:
+            state = os.stat(of(number))
+        except OSError:
+            continue
+        found[number] = state.st_mtime_ns, state.st_size
+    return found
 
 
 def _read(folder: StudyFolder, number: int, metric: str) -> Scored | None:
