@@ -91,10 +91,13 @@ class Confirmation:
         return next(each for each in self.trials if each.trial == self.winner)
 
 
-def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
+def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) -> Confirmation | None:
     """Return the confirmation of `study`, None before two configurations were trained again.
 
     Where predictions are missing there are no intervals, and the best mean wins.
+
+    Args:
+        winner: What was chosen before among more than there are now. Its luck is taken to be that of today's choice.
     """
     kept = confirmation_of(study)
     metric = str(study.user_attrs.get("metric", "accuracy"))
@@ -132,12 +135,16 @@ def choose(folder: StudyFolder, study: optuna.Study) -> Confirmation | None:
     costs = _costs([trials[number] for number in numbers])
     place = pick(found, costs) if found else int(gaps.argmin())
     chosen, why = every[place], _why(metric, every, place, trials, costs)
-    expected = limited = None
-    redrawn = bool(kept.get("redrawn", True))
-    if predictions and chosen.ci95 and redrawn:
-        sign, seed = (1 if larger else -1), int(study.user_attrs.get("seed") or 0)
+    luck, sign, redrawn = None, (1 if larger else -1), bool(kept.get("redrawn", True))
+    if predictions and redrawn:
+        seed = int(study.user_attrs.get("seed") or 0)
         picked = expected_of_pick(*_of_runs(metric, predictions), costs, larger=larger, share=share, seed=seed)
         luck = max(0.0, sign * (chosen.score - picked))
+    before = next((each for each in every if each.trial == winner), chosen)
+    if before is not chosen:
+        chosen, why = before, "it was chosen among all that were trained again, of which some are not here"
+    expected = limited = None
+    if luck is not None and chosen.ci95:
         expected = chosen.score - sign * luck
         low, high = chosen.ci95
         limited = (max(0.0, low - luck), high) if larger else (low, high + luck)

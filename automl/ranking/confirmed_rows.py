@@ -26,10 +26,7 @@ def valid_confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequenc
     kept = confirmation_of(study)
     if not ranked or kept.get("winner") is None or ranked[0].number not in kept["trials"]:
         return None
-    found = choose(folder, study)
-    if found is None or all(each.trial != kept["winner"] for each in found.trials):
-        return found
-    return replace(found, winner=int(kept["winner"]), why=str(kept["why"]))
+    return choose(folder, study, winner=int(kept["winner"]))
 
 
 def cut_short(
@@ -58,7 +55,8 @@ def cut_short(
 def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool) -> tuple[Row, ...]:
     """Return `rows` ranked anew: the winner, then the others that were trained again by their means, then the rest.
 
-    The rest were compared with the first of the search. Where that did not win, they are tied with nothing here.
+    The rest were compared with the first of the search only. What is tied with that is tied with the winner as long as
+    those two cannot be told apart; where that did not win, how far the rest are behind the winner is not known.
     """
     order = {each.trial: each for each in (found.chosen, *found.trials)}
     by_trial = {row.trial: row for row in rows}
@@ -75,7 +73,8 @@ def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool)
     ]
     rest = [row for row in rows if row.trial not in order]
     if rows[0].trial != found.winner:
-        rest = [replace(row, tied_with_best=False, behind_best_ci95=None) for row in rest]
+        still = any(each.trial == rows[0].trial and each.tied for each in found.trials)
+        rest = [replace(row, tied_with_best=still and row.tied_with_best, behind_best_ci95=None) for row in rest]
     return tuple(replace(row, rank=rank) for rank, row in enumerate([*first, *rest], start=1))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from automl.paths import StudyFolder
 from automl.ranking.files import read_predictions
-from automl.ranking.statistics import METRICS, interval
+from automl.ranking.statistics import METRICS, interval, score
 
 __all__ = ["with_intervals"]
 
@@ -18,7 +18,8 @@ def with_intervals(
     folder: StudyFolder, refit: Mapping[str, Any], metric: str, groups: NDArray[Any] | None
 ) -> dict[str, Any]:
     """Return the content of ``metrics.json`` with ``test.ci95`` of the accuracy by groups, where images have some, and
-    with ``test.metric_ci95`` of `metric`; as it is where the predictions are not there or are not those of its score.
+    with ``test.metric_ci95`` of `metric`, and that itself where the package did not measure it; as it is where the
+    predictions are not there or are not those of its score.
 
     Args:
         groups: Group of every row of the manifest.
@@ -30,5 +31,6 @@ def with_intervals(
     found = {"ci95": [accuracy.low, accuracy.high], "ci_method": accuracy.method}
     if metric in METRICS:
         other = interval(metric, said)
+        found |= {metric: test.get(metric, score(metric, said))}
         found |= {"metric": metric, "metric_ci95": [other.low, other.high], "metric_ci_method": other.method}
     return {**refit, "test": {**test, **found}}

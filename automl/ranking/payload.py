@@ -122,13 +122,15 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
     """
     groups = load_groups(folder)
     kept: list[tuple[int, Predictions]] = []
+    by_labels = board.metric not in ("log_loss", "auroc")
+    room = _MOST_LABELS if by_labels else _MOST_LABELS // 5  # a float beside each
     for row in board.rows[:_MOST_TRIALS]:
         if row.ci95 is None:
             continue
         found = load_predictions(folder.trial(row.trial), groups)
         if found is None or (kept and not kept[0][1].same_images(found)):
             continue
-        if kept and (len(kept) + 1) * len(found.targets) > _MOST_LABELS:
+        if kept and (len(kept) + 1) * len(found.targets) > room:
             break
         kept.append((row.trial, found))
     if not kept or kept[0][1].logits.shape[1] > 2**16:
@@ -151,7 +153,7 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
     }
     if first.groups is not None:
         content["groups"] = _base64(np.unique(first.groups, return_inverse=True)[1], "<u4")
-    if board.metric in ("log_loss", "auroc"):  # the page computes the others from the labels
+    if not by_labels:
         content["contributions"] = _base64(np.stack([contributions(board.metric, each) for _, each in kept]), "<f4")
     return content
 

@@ -38,7 +38,7 @@ def _lines(found: Comparison) -> list[tuple[str, list[str]]]:
         ),
         ("best", each(lambda study: scored(study, study.best.score, study.best.ci95) if study.best else "–")),
         ("expected on new images", each(lambda study: scored(study, study.corrected, study.corrected_ci95))),
-        ("test, after the refit", each(lambda study: scored(study, study.test, study.test_ci95))),
+        ("test, of the model handed over", each(lambda study: scored(study, study.test, study.test_ci95))),
         ("winner", each(lambda study: words.short(study.best.backbone) if study.best else "–")),
         ("its params", each(lambda study: ", ".join(words.describe(study.best.params)) if study.best else "–")),
         ("its trial", each(lambda study: str(study.best.trial) if study.best else "–")),
@@ -61,7 +61,11 @@ def _sentences(found: Comparison) -> list[str]:
         unit = "" if each.metric == "log_loss" else " points"
         scale = 1 if each.metric == "log_loss" else 100
         low, high, value = (round(scale * number, 3 if scale == 1 else 1) for number in (*each.ci95, each.value))
-        told = "they cannot be told apart" if each.ci95[0] <= 0 <= each.ci95[1] else "more than chance explains"
+        told = (
+            "they cannot be told apart"
+            if each.ci95[0] <= 0 <= each.ci95[1]
+            else ("more than chance explains on these images, which picked both; see what is expected on new ones")
+        )
         sentences.append(
             f"{words.metric_name(each.metric)} of the winner of {each.first} minus that of {each.second}, on the same "
             f"{each.images:,} validation images: {value:+g}{unit}, 95 % interval {low:+g} to {high:+g}: {told}."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 
 from automl.paths import StudyFolder
+from automl.ranking import words
 from automl.ranking.files import load_curve, load_groups, load_predictions, read_predictions
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.reliability import Bin, calibration_error, reliability
@@ -85,7 +85,7 @@ def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: 
     groups = load_groups(folder)
     predictions = load_predictions(folder.trial(trial), groups)
     names = [str(name) for name in study.user_attrs.get("classes") or ()]
-    of_test = _of_test(board.refit or {}, names, read_predictions(folder.test_logits, groups))
+    of_test = _of_test(board, names, read_predictions(folder.test_logits, groups))
     confusions = [of_test] if of_test else []
     bins: tuple[Bin, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
@@ -113,8 +113,9 @@ def class_names(names: Sequence[str], classes: int) -> list[str]:
     return list(names) if len(names) == classes else [f"class {i}" for i in range(classes)]
 
 
-def _of_test(refit: Mapping[str, Any], names: Sequence[str], said: Predictions | None) -> Confusion | None:
-    """The refit on the test images, as its own file has it; `said`: what is kept of its predictions."""
+def _of_test(board: Leaderboard, names: Sequence[str], said: Predictions | None) -> Confusion | None:
+    """The package on the test images, as its own file has it; `said`: what is kept of its predictions."""
+    refit = board.refit or {}
     test = refit.get("test") or {}
     counts = np.asarray(test.get("confusion") or [], dtype=np.int64)
     if counts.ndim != 2 or not counts.shape[0] == counts.shape[1] > 0:
@@ -125,7 +126,8 @@ def _of_test(refit: Mapping[str, Any], names: Sequence[str], said: Predictions |
         said.logits.shape[1] == len(counts) and np.array_equal(confusion(said, len(counts)), counts)
     ):
         said = None  # not those of its scores
-    return _confusion("test", "the refit on the test images", counts, labels, said)
+    title = f"trial {refit.get('trial', '–')} {words.handed_over(board)}, on the test images"
+    return _confusion("test", title, counts, labels, said)
 
 
 def _confusion(

@@ -45,7 +45,7 @@ _ORDER = ("freeze_depth", "resolution", "learning_rate", "layer_decay", "augment
 
 def metric_name(metric: str) -> str:
     """Return ``macro F1`` for ``macro_f1``."""
-    return metric.replace("_", " ").replace("f1", "F1")
+    return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
 
 
 def number(metric: str, value: float | None) -> str:

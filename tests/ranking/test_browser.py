@@ -183,6 +183,7 @@ def test_two_rows_are_compared(desktop: Seen, content: dict[str, Any], textile: 
     assert f"They disagree on {(a != b).sum()} of 300 images" in text
     assert f"Only trial {first['trial']} is right on {((a == textile.targets) & (b != textile.targets)).sum()}," in text
     assert body.locator(".gallery li").count() == min(60, (a != b).sum())
+    assert body.locator(".gallery img").count() + body.locator(".gallery em").count() == min(60, (a != b).sum())
     assert body.locator(".plot .main-svg").count() > 0
     desktop.view.keyboard.press("Escape")
     assert not desktop.view.locator("#compared").is_visible()

@@ -182,6 +182,35 @@ def test_where_another_than_the_first_of_the_search_wins_its_ties_are_not_inheri
     assert board.best_by_backbone["timm/a"].trial == 0  # by the scores of the search
 
 
+def test_ties_with_the_first_of_the_search_stay_while_that_is_tied_with_the_winner(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.980, 0.975, 0.975, 0.970], [0.940, 0.945], [5.0, 5.0, 5.0, 5.0], alike=False)
+    tied = [row.trial for row in leaderboard.build(folder, study=study).rows[2:] if row.tied_with_best]
+    assert tied
+    found = choose(folder, study)
+    assert found is not None
+    assert found.winner == 1
+    decided(study, found)
+    board = leaderboard.build(folder, study=study)
+    assert [row.trial for row in board.rows[2:] if row.tied_with_best] == tied
+    assert not any(row.behind_best_ci95 for row in board.rows[2:])
+
+
+def test_the_winner_of_more_is_expected_to_score_no_more_than_its_own_mean(tmp_path: Path) -> None:
+    """A filter leaves the chosen one and a better one that was near enough to a third, which is not there."""
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.98, 0.97], [0.930, 0.935, 0.940], [5.0, 10.0, 20.0], alike=False)
+    kept = study.user_attrs["confirmation"]
+    for winner in (0, 1, 2):
+        study.set_user_attr("confirmation", {**kept, "winner": winner, "why": "of old"})
+        found = leaderboard.build(folder, study=study).confirmation
+        assert found is not None
+        assert found.winner == winner
+        assert found.expected is not None
+        assert found.expected <= found.chosen.score
+        assert found.why == (choose(folder, study) or found).why or "of which some are not here" in found.why
+
+
 def test_the_leaderboard_has_the_winner_first_then_the_confirmed(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     study = study_of(folder, [0.96, 0.98, 0.97, 0.5], [0.95, 0.90, 0.85], [5.0, 5.0, 5.0, 5.0])

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ def compare_repeats(values: Sequence[NDArray[Any]], images: Sequence[Ints], *, l
     n_units = sums.shape[1]
     by_image = np.sqrt((sums**2).sum(axis=1) * n_units / max(1, n_units - 1)) / every.shape[1]
     others, runs = len(means) - 1, len(values)
-    quantile = NormalDist().inv_cdf(1 - _TAIL / max(1, others))
+    quantile = _student(max(1, n_units - 1), 1 - _TAIL / max(1, others))
     limits, errors = quantile * by_image, by_image
     if runs > 1 and others > 0:
         _, of_one, freedom = _variance_of_seeds(values)

@@ -37,6 +37,7 @@
   };
 
   // Metrics of counts per class, as automl.ranking.statistics has them.
+  const most = (list) => list.reduce((a, b) => Math.max(a, b), 0);  // Math.max(...list) fails from 100,000 on
   const ratio = (above, below) => (below > 0 ? above / below : 0);
   const metrics = {
     accuracy: (hits, support) => ratio(hits.reduce((a, b) => a + b, 0), support.reduce((a, b) => a + b, 0)),
@@ -55,7 +56,7 @@
   page.difference = (first, second) => {
     const all = predictions(), name = rows.metric;
     if (!all.trials || !all.of.has(first) || !all.of.has(second)) return null;
-    const n = all.images, units = all.groups ? Math.max(...all.groups) + 1 : n;
+    const n = all.images, units = all.groups ? most(all.groups) + 1 : n;
     const members = Array.from({ length: units }, () => []);
     for (let i = 0; i < n; i++) members[all.groups ? all.groups[i] : i].push(i);
     let evaluate;
@@ -67,7 +68,7 @@
         return sum / count;
       };
     } else {
-      const classes = Math.max(...all.targets, ...all.of.get(first), ...all.of.get(second)) + 1;
+      const classes = Math.max(...[all.targets, all.of.get(first), all.of.get(second)].map(most)) + 1;
       const one = (labels, weight) => {
         const hits = new Array(classes).fill(0), support = new Array(classes).fill(0), said = new Array(classes).fill(0);
         for (let i = 0; i < n; i++) if (weight[i]) {
@@ -100,9 +101,11 @@
     const found = page.difference(at(values.trial, a), at(values.trial, b));
     if (!found) return "No paired difference: the page has no predictions of both on the same images.";
     const unit = rows.metric === "log_loss" ? "" : " points";
+    const better = at(values.trial, (found.value > 0) === rows.maximize ? a : b), tied = at(values.tied, a) && at(values.tied, b);
     const verdict = found.low <= 0 && found.high >= 0
       ? "On these images the two cannot be told apart."
-      : `Trial ${at(values.trial, (found.value > 0) === rows.maximize ? a : b)} is better by more than chance explains.`;
+      : `Trial ${better} is better by more than chance explains, were this the only comparison` +
+        (tied ? "; the leaderboard corrects for all of them, and there both are tied." : ".");
     return `Trial ${at(values.trial, a)} minus trial ${at(values.trial, b)}: ${points(found.value)}${unit}, 95 % interval ` +
       `${points(found.low)} to ${points(found.high)} (paired bootstrap on ${predictions().images.toLocaleString("en")} ` +
       `images; one comparison, not corrected for how many could be made). ${verdict}`;
@@ -158,17 +161,19 @@
     const name = (i) => all.classes[i] ?? `class ${i}`;
     const found = [];
     for (let i = 0; i < all.images; i++) if (x[i] !== y[i]) found.push(i);
+    found.sort((i, j) => Boolean(pictures[all.rows[j]]) - Boolean(pictures[all.rows[i]]));  // stable
     const part = make("div"), only = (labels, other) =>
       found.filter((i) => labels[i] === all.targets[i] && other[i] !== all.targets[i]).length;
     part.append(make("h3", `They disagree on ${found.length} of ${all.images.toLocaleString("en")} images`));
     part.append(make("p", `Only trial ${first} is right on ${only(x, y)}, only trial ${second} on ${only(y, x)}, neither ` +
       `on ${found.length - only(x, y) - only(y, x)}.` +
-      (found.length > IMAGES ? ` The first ${IMAGES} are shown.` : ""), { class: "muted" }));
+      (found.length > IMAGES ? ` ${IMAGES} of them are shown.` : ""), { class: "muted" }));
     const list = make("ul", null, { class: "gallery small" });
     for (const i of found.slice(0, IMAGES)) {
       const item = make("li"), path = all.files[i] || "", file = path.split("/").pop() || `image ${i}`;
       const picture = pictures[all.rows[i]];
-      if (picture) item.append(make("img", null, { src: picture, alt: `${file}, labelled ${name(all.targets[i])}` }));
+      item.append(picture ? make("img", null, { src: picture, alt: `${file}, labelled ${name(all.targets[i])}` })
+        : make("em", "no picture here"));
       item.append(make("span", `labelled ${name(all.targets[i])}`),
         make("span", `${first}: ${name(x[i])}`, { class: x[i] === all.targets[i] ? "right" : "wrong" }),
         make("span", `${second}: ${name(y[i])}`, { class: y[i] === all.targets[i] ? "right" : "wrong" }),

@@ -17,7 +17,7 @@ def test_one_run_of_two_is_the_paired_difference_of_its_images() -> None:
     apart = values[0].astype(float) - values[1]
     np.testing.assert_allclose(found.gaps, [0, apart.mean()])
     np.testing.assert_allclose(found.errors, [0, apart.std(ddof=1) / np.sqrt(200)])
-    assert found.high[1] - found.gaps[1] == pytest.approx(1.959964 * found.errors[1], rel=1e-6)
+    assert found.high[1] - found.gaps[1] == pytest.approx(1.971957 * found.errors[1], rel=1e-6)
 
 
 def test_runs_that_disagree_more_than_their_images_explain_set_the_error() -> None:
