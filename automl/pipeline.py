@@ -219,14 +219,18 @@ def _plan(job: Job, screened: Screening, choices: list[dict[str, Any]], **option
     )
 
 
-def run_trials(job: Job, study: optuna.Study, made: Plan) -> Driver:
-    """Run the trials of the plan until the search is over. Returns the driver, for what it knows of the time."""
-    started, before = job.budget.spent(), float(study.user_attrs.get("spent_seconds", 0.0))
+def run_trials(job: Job, study: optuna.Study, made: Plan, *, spent_before: float = 0.0) -> Driver:
+    """Run the trials of the plan until the search is over. Returns the driver, for what it knows of the time.
+
+    Args:
+        spent_before: Seconds that earlier commands took.
+    """
+    started = job.budget.spent()
     defaults = default_trials(made.order, space_of(job, made), job.config.training.epochs)
-    driver = _driver(job, study, made, defaults, spent_before=before)
+    driver = _driver(job, study, made, defaults, spent_before=spent_before)
     study.set_user_attr("stop_reason", None)
-    study.set_user_attr("spent_before", before)
-    study.set_user_attr("spent_seconds", before + job.budget.spent())
+    study.set_user_attr("spent_before", spent_before)
+    study.set_user_attr("spent_seconds", spent_before + job.budget.spent())
     with job.interrupt.deferred():
         run_search(driver, job.folder, job.share, interrupted=job.interrupt)
         driver.finish_rest()

@@ -128,7 +128,7 @@ def resume(
             write_atomic(folder.resolved, dump_config(config))
             study = widen(study, job, made)
             study.set_user_attr("budget_seconds", config.search.budget)
-            driver = run_trials(job, study, made)
+            driver = run_trials(job, study, made, spent_before=spent)
             confirm(job, study, driver)
         return finish(config, folder, reports, study, driver, budget, interrupt)
 

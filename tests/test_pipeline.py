@@ -119,7 +119,9 @@ def test_it_ends_with_a_leaderboard_a_report_and_a_model(searched: Ran, place: P
 
 def test_the_first_head_is_trained_before_the_other_backbones_are_screened(searched: Ran, place: Path) -> None:
     assert searched.err.index("trial 0 ends: COMPLETE") < searched.err.index("Plan:")
-    first = load_study(StudyFolder(place / "runs" / "folder")).get_trials()[0]
+    study = load_study(StudyFolder(place / "runs" / "folder"))
+    assert study.user_attrs["spent_before"] == 0.0  # its time is of this command, and counts once
+    first = study.get_trials()[0]
     assert (first.params["backbone"], first.params["freeze_depth"]) == (RESNET, 1.0)
     assert first.user_attrs["from_embeddings"]
 

@@ -25,6 +25,7 @@ PROBED_DEPTHS = (0.0, 0.5)
 _BY_DEPTH = ("step_seconds", "fixed_mb", "image_mb")
 STEPS = 5  # the fastest counts: whatever else the machine does only slows a step down
 ENOUGH_SECONDS = 4.0  # of steps at one depth
+MOST_ALONE = 2.0  # times an image that passes alone, that one of a batch should take; most take less
 MOST_FORWARDS = 8.0  # that a training step should take; forward, backward and update are three or four of them
 TRIES = 3
 WARM_UP = 3  # passes before latency is timed
@@ -134,7 +135,7 @@ def measure_cost(
             seconds[depth] = min(seconds[depth], _fastest(partial(step, size, True), device, clock) / size)
         batch = images(size)
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
-        if _is_plausible(seconds, forward):
+        if _is_plausible(seconds, forward, latency / 1000):
             break
     return Cost(
         forward_seconds=forward,
@@ -174,11 +175,12 @@ def _training_step(
     return step
 
 
-def _is_plausible(seconds: Mapping[float, float], forward: float) -> bool:
-    """Whether steps of these `seconds` per image by depth fit each other and a forward pass: the machine may have been
-    busy while some of it was measured, and a backbone that seems ten times as dear as it is would never be tried."""
+def _is_plausible(seconds: Mapping[float, float], forward: float, alone: float) -> bool:
+    """Whether steps of these `seconds` per image by depth fit each other, a forward pass, and that of an image `alone`:
+    the machine may have been busy while some of it was measured, and a backbone that seems ten times as dear as it is
+    would never be tried."""
     whole, half = (seconds[depth] for depth in PROBED_DEPTHS)
-    return half <= 1.2 * whole and whole <= MOST_FORWARDS * forward
+    return half <= 1.2 * whole and whole <= MOST_FORWARDS * forward and forward <= MOST_ALONE * alone
 
 
 def _fastest(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:

@@ -2,7 +2,8 @@
 
 Interrupted trials first, then those that an earlier budget cut short, then paused ones whose turn it is, then the sound
 defaults (the heads alone, then what earlier studies taught, then the others), then what the sampler proposes. In the
-last minutes, when a proposal no longer fits, its head alone on cached features.
+last minutes, when a proposal no longer fits, its head alone on cached features. Where by the screening nothing else
+ever fitted, the cheapest default is tried all the same before the search ends with much time left.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from automl.space import Space
 
 __all__ = ["Agenda"]
 
-MAX_SKIPPED = 3  # proposals that no longer fit the time left, until the search is over
+MAX_SKIPPED = 3  # proposals that no longer fit the time left, and nothing between but heads, until the search is over
 
 
 class Agenda:
@@ -73,6 +74,10 @@ class Agenda:
         """Whether `trial` fits into the time left; else tell it as skipped. One that waited is set aside until the
         search has more time."""
         if self._clock.fits(trial.params, self._epochs_left(trial)):
+            if not CostModel.is_head_only(self._space.params(trial.params)):
+                self._skipped = 0
+            return True
+        if trial.user_attrs["origin"] == "default" and self._clock.doubtful(trial.params):
             return True
         if trial.user_attrs["origin"] != "sampler":
             self._record.describe(trial, set_aside=True)
@@ -101,7 +106,10 @@ class Agenda:
         return sum(each.state != TrialState.WAITING and counts(each) for each in self._record.trials())
 
     def _next_default(self) -> dict[str, Any] | None:
-        return next((each for each in self.defaults if self._clock.fits(each)), None)
+        fitting = next((each for each in self.defaults if self._clock.fits(each)), None)
+        if fitting is not None or self._skipped < MAX_SKIPPED:
+            return fitting
+        return min(filter(self._clock.doubtful, self.defaults), key=self._clock.seconds, default=None)
 
     def _truncated(self) -> FrozenTrial | None:
         """Return a trial that the end of an earlier budget cut short and that now has the time for its last epochs."""

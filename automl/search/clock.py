@@ -19,6 +19,9 @@ from automl.space import Space
 
 __all__ = ["Clock"]
 
+UNUSED_SHARE = 0.25  # of the time from the first trial on
+BUSY_FACTOR = 4.0  # by which a machine that did something else during the screening may have been slower
+
 
 class Clock:
     """Compares what trials need with what the confirmation and the refit leave.
@@ -100,6 +103,13 @@ class Clock:
         if epochs is None and not self.refits(params):
             epochs = self._epochs
         return self.seconds(params, epochs) <= self.search_left(params)
+
+    def doubtful(self, params: Mapping[str, Any]) -> bool:
+        """Whether `params` are worth a try although they are not expected to fit: no trial has shown yet what training
+        takes, so that the screening may have measured a busy machine, and much time would be left unused."""
+        left = self.search_left(params)
+        unused = left >= UNUSED_SHARE * self._at_start and self.seconds(params, self._epochs) <= BUSY_FACTOR * left
+        return unused and not self._costs.ratios and not self._costs.is_head_only(self._space.params(params))
 
     def seconds(self, params: Mapping[str, Any], epochs: int | None = None) -> float:
         """Predicted seconds of `epochs` of a trial of `params` (until its first rung), its start included."""

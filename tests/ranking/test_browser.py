@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def test_two_rows_are_compared(desktop: Seen, content: dict[str, Any], textile: 
     assert f"They disagree on {(a != b).sum()} of 300 images" in text
     assert f"Only trial {first['trial']} is right on {((a == textile.targets) & (b != textile.targets)).sum()}," in text
     assert body.locator(".gallery li").count() == min(60, (a != b).sum())
-    assert body.locator(".gallery img").count() + body.locator(".gallery em").count() == min(60, (a != b).sum())
+    assert body.locator(".gallery img").count() + body.locator(".gallery .noimage").count() == min(60, (a != b).sum())
     assert body.locator(".plot .main-svg").count() > 0
     desktop.view.keyboard.press("Escape")
     assert not desktop.view.locator("#compared").is_visible()
@@ -243,6 +244,25 @@ def test_it_prints(desktop: Seen, tmp_path: Path) -> None:
     desktop.view.emulate_media(media="print")
     assert not desktop.view.locator("#filters").is_visible()
     assert desktop.view.locator("#board").is_visible()
+
+
+def test_paper_is_white_and_narrow_and_the_screen_is_as_before_afterwards(browser: Any, written: Path) -> None:
+    with look(browser, color_scheme="dark") as seen:
+        view = seen.open(written).view
+        state = """() => [document.documentElement.dataset.theme ?? "",
+            document.querySelectorAll("details[open]").length,
+            document.querySelectorAll("[data-panel][hidden]").length]"""
+        before = view.evaluate(state)
+        view.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert view.evaluate(state)[0] == "light"
+        assert view.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+        widths = view.evaluate("[...document.querySelectorAll('.plot .main-svg')].map((each) => each.clientWidth)")
+        assert len(widths) > 8
+        assert max(widths) <= 680
+        ink = view.evaluate("getComputedStyle(document.querySelector('.plot .main-svg text')).fill")
+        assert max(int(each) for each in re.findall(r"\d+", ink)[:3]) < 128
+        view.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert view.evaluate(state) == before
 
 
 def test_without_scripts_the_numbers_are_there(browser: Any, written: Path, content: dict[str, Any]) -> None:

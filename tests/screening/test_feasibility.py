@@ -86,6 +86,13 @@ def test_what_was_measured_while_the_machine_was_busy_is_measured_again() -> Non
     assert cost.forward_seconds == 0.25
 
 
+def test_what_is_all_slow_alike_is_measured_again_where_one_image_alone_was_quicker() -> None:
+    latency = 2 * 13
+    cost = measured(Busy(latency + 1, latency + 17))  # all of the first try
+    assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
+    assert cost.forward_seconds == 0.25
+
+
 def test_on_a_machine_that_stays_busy_it_ends() -> None:
     cost = measured(Busy(0, 10_000))
     assert cost.step_seconds == {0.0: 25.0, 0.5: 25.0}

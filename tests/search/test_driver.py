@@ -740,3 +740,50 @@ def test_the_last_minutes_go_to_heads_on_cached_features(folder: StudyFolder, cl
     before = len(driver.record.trials())
     assert not driver._agenda.accepts(last)
     assert len(driver.record.trials()) == before
+
+
+def heads_until_nothing_fits(driver: Driver) -> Assignment | None:
+    """Run trials on heads alone, in no time. Returns the first that is another one."""
+    while (assignment := driver.next()) is not None and assignment.spec.from_embeddings:
+        driver.report(assignment.number, epoch(1, 0.5))
+        driver.report(assignment.number, {"reason": "complete"})
+        driver.finish(assignment.number)
+    return assignment
+
+
+def test_a_machine_that_was_busy_while_it_was_measured_is_given_a_try(folder: StudyFolder, clock: Clock) -> None:
+    """The screening found 4 epochs to take twice the budget; in truth an epoch takes 5 s."""
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=3.0)
+    tried = heads_until_nothing_fits(driver)
+    assert tried is not None
+    assert driver.record.trials()[tried.number].user_attrs["origin"] == "default"
+    assert tried.spec.freeze_depth == 0.75  # the cheapest
+    assert tried.time_limit < 600.0  # and not beyond the budget
+    for number in range(1, 5):
+        assert driver.report(tried.number, epoch(number, 0.6, epoch_seconds=5.0, startup_seconds=1.0))
+    driver.report(tried.number, {"reason": "complete"})
+    driver.finish(tried.number)
+    clock.now = 30.0
+    assert heads_until_nothing_fits(driver) is not None
+    assert driver.stop_reason is None
+
+
+def test_what_a_trial_has_shown_to_be_too_slow_is_not_tried_again(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=3.0)
+    tried = heads_until_nothing_fits(driver)
+    assert tried is not None
+    driver.report(tried.number, epoch(1, 0.6, epoch_seconds=150.0, startup_seconds=1.0))
+    driver.report(tried.number, {"reason": "diverged"})
+    driver.finish(tried.number)
+    clock.now = 160.0
+    assert heads_until_nothing_fits(driver) is None
+    assert driver.stop_reason == "budget"
+
+
+def test_what_is_hopelessly_slow_or_late_is_not_tried(tmp_path: Path, clock: Clock) -> None:
+    slow = make_driver(StudyFolder(tmp_path / "slow"), small_config(budget=600.0), clock=clock, seconds=60.0)
+    assert heads_until_nothing_fits(slow) is None
+    late = make_driver(StudyFolder(tmp_path / "late"), small_config(budget=600.0), clock=clock, seconds=3.0)
+    clock.now = 500.0
+    assert heads_until_nothing_fits(late) is None
+    assert late.stop_reason == "budget"

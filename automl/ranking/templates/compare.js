@@ -173,7 +173,7 @@
       const item = make("li"), path = all.files[i] || "", file = path.split("/").pop() || `image ${i}`;
       const picture = pictures[all.rows[i]];
       item.append(picture ? make("img", null, { src: picture, alt: `${file}, labelled ${name(all.targets[i])}` })
-        : make("em", "no picture here"));
+        : make("span", "no picture", { class: "noimage" }));
       item.append(make("span", `labelled ${name(all.targets[i])}`),
         make("span", `${first}: ${name(x[i])}`, { class: x[i] === all.targets[i] ? "right" : "wrong" }),
         make("span", `${second}: ${name(y[i])}`, { class: y[i] === all.targets[i] ? "right" : "wrong" }),

@@ -2,7 +2,8 @@
 // The plots: drawn when they come into view, in the page's present colours, and again when these change.
 (() => {
   const root = document.documentElement;
-  const figures = page.read("figures");
+  const figures = page.read("figures"), PAPER = 680;  // pixels: A4 or Letter within usual margins
+  let widest = Infinity;
 
   // "var(--name)" in a figure becomes the page's present colour.
   const resolve = (value, style) => {
@@ -20,7 +21,7 @@
   };
   page.draw = (place, figure) => {
     const { data, layout } = resolve(figure, getComputedStyle(root));
-    layout.width = place.clientWidth || undefined;
+    layout.width = Math.min(place.clientWidth, widest) || undefined;
     if (place.clientWidth) Plotly.react(place, data, layout, { displayModeBar: false, scrollZoom: false, doubleClick: false });
   };
   const places = [...document.querySelectorAll("[data-figure]")], drawn = new Set();
@@ -45,12 +46,26 @@
     root.dataset.theme = now === "dark" ? "light" : "dark";
     again();
   });
+  // Paper has everything opened, is white and narrower than most screens; afterwards all is as it was.
+  let restore = () => {};
   addEventListener("beforeprint", () => {
-    for (const each of document.querySelectorAll("details")) each.open = true;
-    for (const each of document.querySelectorAll("[data-panel]")) each.hidden = false;
+    const shut = [...document.querySelectorAll("details:not([open])")];
+    const hidden = [...document.querySelectorAll("[data-panel][hidden]")], theme = root.dataset.theme;
+    for (const each of shut) each.open = true;
+    for (const each of hidden) each.hidden = false;
+    root.dataset.theme = "light";
+    widest = PAPER;
     for (const place of places) draw(place);
+    restore = () => {
+      for (const each of shut) each.open = false;
+      for (const each of hidden) each.hidden = true;
+      if (theme) root.dataset.theme = theme; else delete root.dataset.theme;
+      widest = Infinity;
+      again();
+      restore = () => {};
+    };
   });
-  addEventListener("afterprint", again);
+  addEventListener("afterprint", () => restore());
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-show]");
