@@ -247,7 +247,7 @@ def test_it_prints(desktop: Seen, tmp_path: Path) -> None:
 
 
 def test_paper_is_white_and_narrow_and_the_screen_is_as_before_afterwards(browser: Any, written: Path) -> None:
-    with look(browser, color_scheme="dark") as seen:
+    with look(browser, dark=True) as seen:
         view = seen.open(written).view
         state = """() => [document.documentElement.dataset.theme ?? "",
             document.querySelectorAll("details[open]").length,

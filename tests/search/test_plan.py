@@ -184,6 +184,11 @@ def test_the_cheapest_is_tried_first_and_then_the_most_promising() -> None:
     assert made.order == [VIT, RESNET, EFFICIENTNET]  # by search space order, there being no other difference
 
 
+def test_what_is_about_as_cheap_is_ordered_by_promise_alone() -> None:
+    for costs in ({RESNET: 0.011, EFFICIENTNET: 0.01, VIT: 0.03}, {RESNET: 0.01, EFFICIENTNET: 0.011, VIT: 0.03}):
+        assert plan(3000.0, costs).order == [RESNET, EFFICIENTNET, VIT]
+
+
 def test_trials_at_once_share_the_work() -> None:
     alone, together = plan(120.0, FOUR), plan(120.0, FOUR, at_once=200)
     assert CONVNEXT not in alone.backbones
