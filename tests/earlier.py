@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,9 +71,5 @@ def write_earlier(
 
 
 def content(folder: StudyFolder) -> dict[str, bytes]:
-    """Every file of `folder` with its bytes. Of the database, its content: SQLite moves it between the file and its log
-    when a connection closes, whoever read it."""
-    files = (path for path in folder.root.rglob("*") if path.is_file() and not path.name.startswith("study.db"))
-    found = {str(path.relative_to(folder.root)): path.read_bytes() for path in files}
-    with contextlib.closing(sqlite3.connect(folder.database)) as connection:
-        return found | {"study.db": "\n".join(connection.iterdump()).encode()}
+    """Every file of a study by name, to see whether anything was written."""
+    return {str(each.relative_to(folder.root)): each.read_bytes() for each in folder.root.rglob("*") if each.is_file()}

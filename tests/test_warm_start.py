@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -58,6 +59,7 @@ def warm(place: Path, earlier: StudyFolder) -> tuple[Ran, StudyFolder, dict[str,
     torn.mkdir(parents=True)
     shutil.copy(earlier.resolved, torn / "resolved.yaml")
     (torn / "study.db").write_bytes(b"torn")
+    gc.collect()  # closes the database where a command or a test in this process has left it open to write
     before = content(earlier)
     ran = search(
         place, "warm", "--warm-start", earlier.root, "--warm-start", place / "studies", "--json", space="narrow.yaml"

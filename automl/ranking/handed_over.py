@@ -31,6 +31,6 @@ def with_intervals(
     found = {"ci95": [accuracy.low, accuracy.high], "ci_method": accuracy.method}
     if metric in METRICS:
         other = interval(metric, said)
-        found |= {metric: test.get(metric, score(metric, said))}
         found |= {"metric": metric, "metric_ci95": [other.low, other.high], "metric_ci_method": other.method}
+        test = {metric: score(metric, said), **test}
     return {**refit, "test": {**test, **found}}

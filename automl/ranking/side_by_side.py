@@ -64,7 +64,7 @@ def _sentences(found: Comparison) -> list[str]:
         told = (
             "they cannot be told apart"
             if each.ci95[0] <= 0 <= each.ci95[1]
-            else ("more than chance explains on these images, which picked both; see what is expected on new ones")
+            else "more than chance explains on these images, which picked both; see what is expected on new ones"
         )
         sentences.append(
             f"{words.metric_name(each.metric)} of the winner of {each.first} minus that of {each.second}, on the same "

@@ -101,6 +101,10 @@ class Agenda:
             return "converged"
         return "budget" if self._out_of_time() else None
 
+    def too_long(self) -> list[str]:
+        """Say of each default that was not begun and does not fit that it does not."""
+        return [self._clock.too_long(each) for each in self.defaults if not self._clock.fits(each)]
+
     def counted(self) -> int:
         """Return how many trials were begun."""
         return sum(each.state != TrialState.WAITING and counts(each) for each in self._record.trials())

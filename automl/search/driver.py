@@ -291,9 +291,8 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
-        for params in self._agenda.defaults:
-            if not self.clock.fits(params):
-                logger.info("not tried: %s", self.clock.too_long(params))
+        for what in self._agenda.too_long():
+            logger.info("not tried: %s", what)
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def past_deadline(self) -> bool:

@@ -88,7 +88,8 @@ def test_a_study_is_read_while_its_driver_works(earlier: StudyFolder) -> None:
             study.tell(trial, value)
         running = study.ask(distributions)
         before = content(earlier)
-        assert (earlier.root / "study.db-wal").stat().st_size > 0
+        before.pop("study.db-shm")  # where readers of a log register
+        assert before["study.db-wal"]
         assert [each.value for each in read_study(earlier).good] == [0.96, 0.95, 0.9]
         after = content(earlier)
         assert {name: after[name] for name in before} == before
