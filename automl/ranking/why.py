@@ -117,7 +117,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
         importance_by_backbone=importance_by_backbone(study),
         backbones=backbones,
         probes=tuple(_probe(name, backbones) for name in ("knn", "linear")),
-        not_tried=(*_unscreened(plan), *_not_tried(study, backbones)),
+        not_tried=(*_unscreened(plan), *_not_tried(study, backbones, plan.get("warnings") or ())),
         failures=tuple(Cause(reason, n, first[reason]) for reason, n in causes.most_common()),
         stage_seconds=dict(study.user_attrs.get("stage_seconds") or {}),
         budget_seconds=None if budget is None else float(budget),
@@ -198,7 +198,7 @@ def _unscreened(plan: Mapping[str, Any]) -> list[NotTried]:
     return [NotTried(str(each.get("backbone")), str(each.get("reason"))) for each in known]
 
 
-def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts]) -> list[NotTried]:
+def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts], warnings: Sequence[str]) -> list[NotTried]:
     untried = [each for each in backbones if not each.ranked and not each.failed]
     found = [NotTried(each.backbone, each.reason) for each in untried if each.included is False]
     for each in untried:
@@ -223,24 +223,39 @@ def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts]) -> list[
                 f"too little time was left; the first: {skipped[0].user_attrs.get('message', '')}",
             )
         )
-    return found + _choices(study)
+    found += [NotTried(what, why) for what, why in (study.user_attrs.get("not_tried") or {}).items()]
+    return found + _choices(study, warnings)
 
 
-def _choices(study: optuna.Study) -> list[NotTried]:
-    """Choices of a categorical parameter that no trial with a score took."""
+def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
+    """Choices of a categorical parameter that no trial with a score took. `warnings`: of the plan."""
     offered: dict[str, dict[Any, None]] = {}
-    taken: dict[str, set[Any]] = {}
+    outcomes: dict[tuple[str, Any], Counter[str]] = {}
     for trial in study.get_trials(deepcopy=False):
         scored = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        reason = "scored" if scored else str(trial.user_attrs.get("reason") or "waiting")
         for name, distribution in trial.distributions.items():
             if name == "backbone" or not isinstance(distribution, CategoricalDistribution):
                 continue
             offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
-            if scored:
-                taken.setdefault(name, set()).add(trial.params[name])
-    return [
-        NotTried(f"{name} {choice}", "no trial with this choice ran; the sampler preferred others, or time was short")
+            outcomes.setdefault((name, trial.params[name]), Counter())[reason] += 1
+    untaken = [
+        (name, choice, outcomes.get((name, choice), Counter()))
         for name, choices in offered.items()
         for choice in choices
-        if choice not in taken.get(name, set())
+        if not outcomes.get((name, choice), Counter())["scored"]
     ]
+    return [NotTried(f"{name} {choice}", _untaken(name, choice, found, warnings)) for name, choice, found in untaken]
+
+
+def _untaken(name: str, choice: Any, outcomes: Counter[str], warnings: Sequence[str]) -> str:
+    """Say why no trial with this choice has a score. `outcomes`: of the trials with it."""
+    counts = [(n, reason) for reason, n in outcomes.most_common()]
+    if counts:
+        ended = [
+            f"{n} {'without enough time left' if why == 'skipped' else why.replace('_', ' ')}" for n, why in counts
+        ]
+        return f"no trial with this choice has a score: {', '.join(ended)}"
+    if name == "freeze_depth" and choice != 1.0 and any("past the head" in each for each in warnings):
+        return "the plan found the budget too short to train anything past the head"
+    return "neither the first configurations nor the sampler's proposals had this choice"

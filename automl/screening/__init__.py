@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from automl.screening.embed import embed, embedding_path, load_embedding, save_embedding
-from automl.screening.feasibility import Cost, Latency, latency_ms, measure_cost, measure_latency
+from automl.screening.feasibility import Cost, measure_cost
 from automl.screening.imagenet_top1 import imagenet_top1
+from automl.screening.latency import Latency, latency_ms, measure_latency
 from automl.screening.probe import MAX_IMAGES, Probe, knn_probe, linear_probe, probe_of
 from automl.screening.shortlist import Candidate, Choice, shortlist
 

@@ -1,9 +1,8 @@
-"""What a backbone costs on this device: seconds per image forward and per training step, latency, memory."""
+"""What a backbone costs on this device: seconds per image forward and per training step, memory."""
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,20 +15,20 @@ from torch import nn
 from torch.nn import functional
 
 from automl.backbones import freeze, set_train_mode
+from automl.screening.latency import latency_ms, timed
 from automl.screening.memory import available_mb, largest_batch, step_memory_mb
 from automl.training import Precision, peak_memory_mb, reset_peak_memory
 
-__all__ = ["Cost", "Latency", "latency_ms", "measure_cost", "measure_latency"]
+__all__ = ["Cost", "measure_cost"]
 
 PROBED_DEPTHS = (0.0, 0.5)
-_BY_DEPTH = ("step_seconds", "fixed_mb", "image_mb")
+_BY_DEPTH = ("fixed_seconds", "step_seconds", "fixed_mb", "image_mb")
+SMALLER = 4  # times fewer images in the steps that show what a step takes whatever its images
 STEPS = 5  # the fastest counts: whatever else the machine does only slows a step down
 ENOUGH_SECONDS = 4.0  # of steps at one depth
 MOST_ALONE = 2.0  # times an image that passes alone, that one of a batch should take; most take less
 MOST_FORWARDS = 8.0  # that a training step should take; forward, backward and update are three or four of them
 TRIES = 3
-WARM_UP = 3  # passes before latency is timed
-LEAST_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class Cost:
     """What was measured for one backbone at one resolution.
 
     forward_seconds: per image, in evaluation mode.
-    step_seconds: per image of a training step, by freeze depth.
+    fixed_seconds, step_seconds: of a training step (the first whatever the batch, as the optimiser's update and what
+        each call costs; the second for each of its images), by freeze depth.
     latency_ms: median of one image.
     fixed_mb, image_mb: memory of a training step (the first whatever the batch, the second for each of its images), by
         freeze depth.
@@ -51,6 +51,7 @@ class Cost:
     peak_memory_mb: float
     parameters: int
     device: str = ""
+    fixed_seconds: dict[float, float] = field(default_factory=dict)
     fixed_mb: dict[float, float] = field(default_factory=dict)
     image_mb: dict[float, float] = field(default_factory=dict)
     available_mb: float = 0.0
@@ -71,16 +72,24 @@ class Cost:
         depths = sorted(known)
         return float(np.interp(depth, depths, [known[each] for each in depths]))
 
-    def training_seconds_per_image(self, depth: float) -> float:
-        """Seconds per image and epoch of training at `depth`, linear between the depths measured.
+    def training_seconds_per_image(self, depth: float, *, batch_size: int, pixels: float = 1.0) -> float:
+        """Seconds per image and epoch of training at `depth` in batches of `batch_size`, linear between the depths
+        measured.
 
         At depth 1 only the head trains, on top of one forward pass.
-        """
-        return self._at({**self.step_seconds, 1.0: self.forward_seconds}, depth)
 
-    def epoch_seconds(self, depth: float, train_images: int, evaluated_images: int) -> float:
+        Args:
+            pixels: Pixels of an image over those of the images measured.
+        """
+        fixed = self._at({**self.fixed_seconds, 1.0: 0.0}, depth)
+        return fixed / batch_size + pixels * self._at({**self.step_seconds, 1.0: self.forward_seconds}, depth)
+
+    def epoch_seconds(
+        self, depth: float, train_images: int, evaluated_images: int, *, batch_size: int, pixels: float = 1.0
+    ) -> float:
         """Seconds of one epoch: training plus evaluation of `evaluated_images`."""
-        return self.training_seconds_per_image(depth) * train_images + self.forward_seconds * evaluated_images
+        training = self.training_seconds_per_image(depth, batch_size=batch_size, pixels=pixels)
+        return training * train_images + pixels * self.forward_seconds * evaluated_images
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON value; depths become strings."""
@@ -106,9 +115,9 @@ def measure_cost(
 ) -> Cost:
     """Take a few real training steps of `model` at the probed freeze depths: how long they take, how much memory.
 
-    Steps are timed with `batch_size` images, or with as many as fit, and again, up to three times, where what comes out
-    is not plausible. The model's weights are moved by these steps:
-    build a fresh one afterwards.
+    Steps are timed with `batch_size` images, or with as many as fit, and with a quarter as many, and again, up to three
+    times, where what comes out is not plausible. The model's weights are moved by these steps: build a fresh one
+    afterwards.
     """
     reset_peak_memory(device)
     available = available_mb(device)
@@ -127,19 +136,22 @@ def measure_cost(
         step = _training_step(model, depth, images, precision=precision, device=device)
         fixed[depth], per_image[depth] = step_memory_mb(step, model, device)
         sizes[depth] = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
-    forward, seconds = math.inf, dict.fromkeys(PROBED_DEPTHS, math.inf)
+    forward, whole, part = math.inf, dict.fromkeys(PROBED_DEPTHS, math.inf), dict.fromkeys(PROBED_DEPTHS, math.inf)
     for _ in range(TRIES):
         for depth, size in sizes.items():
             step = _training_step(model, depth, images, precision=precision, device=device)
-            step(size, True)
-            seconds[depth] = min(seconds[depth], _fastest(partial(step, size, True), device, clock) / size)
+            for found, count in ((whole, size), (part, _fewer(size))):
+                step(count, True)
+                found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
         batch = images(size)
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
-        if _is_plausible(seconds, forward, latency / 1000):
+        if _is_plausible({depth: whole[depth] / sizes[depth] for depth in sizes}, forward, latency / 1000):
             break
+    each = {depth: _each_image(whole[depth], part[depth], size) for depth, size in sizes.items()}
     return Cost(
         forward_seconds=forward,
-        step_seconds=seconds,
+        fixed_seconds={depth: whole[depth] - size * each[depth] for depth, size in sizes.items()},
+        step_seconds=each,
         start_seconds=start_seconds,
         latency_ms=latency,
         peak_memory_mb=peak_memory_mb(device),
@@ -175,6 +187,16 @@ def _training_step(
     return step
 
 
+def _fewer(size: int) -> int:
+    return min(size, max(2, size // SMALLER))  # batch normalisation may not train on one image
+
+
+def _each_image(whole: float, part: float, size: int) -> float:
+    """Seconds of each image of a step of `size`, which takes `whole`, when one of `_fewer` images takes `part`."""
+    less = size - _fewer(size)
+    return min(max(whole - part, 0.0) / less, whole / size) if less else whole / size
+
+
 def _is_plausible(seconds: Mapping[float, float], forward: float, alone: float) -> bool:
     """Whether steps of these `seconds` per image by depth fit each other, a forward pass, and that of an image `alone`:
     the machine may have been busy while some of it was measured, and a backbone that seems ten times as dear as it is
@@ -186,76 +208,10 @@ def _is_plausible(seconds: Mapping[float, float], forward: float, alone: float) 
 def _fastest(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     started, fastest = clock(), math.inf
     for _ in range(STEPS):
-        fastest = min(fastest, _timed(call, device, clock))
+        fastest = min(fastest, timed(call, device, clock))
         if clock() - started > ENOUGH_SECONDS:
             break
     return fastest
-
-
-def _timed(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
-    _wait(device)
-    started = clock()
-    call()
-    _wait(device)
-    return clock() - started
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of a batch of so many `images` through a model: median and 95th percentile of `passes`."""
-
-    images: int
-    median_ms: float
-    p95_ms: float
-    passes: int
-
-
-def latency_ms(
-    model: nn.Module,
-    *,
-    resolution: int,
-    device: torch.device,
-    precision: Precision,
-    repeats: int = 10,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Median milliseconds of one image through `model`, after three warm-up passes."""
-    return measure_latency(
-        model, images=1, resolution=resolution, device=device, precision=precision, repeats=repeats, clock=clock
-    ).median_ms
-
-
-@torch.inference_mode()
-def measure_latency(
-    model: nn.Module,
-    *,
-    images: int,
-    resolution: int,
-    device: torch.device,
-    precision: Precision,
-    repeats: int,
-    seconds: float = math.inf,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Latency:
-    """Time batches of `images` through `model`, after three to warm up.
-
-    Args:
-        repeats: Passes that are timed.
-        seconds: Of timed passes, after which no further one begins, once there are three.
-    """
-    model.eval()
-    batch = torch.randn(images, 3, resolution, resolution, device=device)
-
-    def forward() -> None:
-        with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
-            model(batch)
-
-    for _ in range(WARM_UP):
-        _timed(forward, device, clock)
-    found = list[float]()
-    while len(found) < repeats and (len(found) < LEAST_PASSES or sum(found) < 1000 * seconds):
-        found.append(1000 * _timed(forward, device, clock))
-    return Latency(images, statistics.median(found), float(np.quantile(found, 0.95)), len(found))
 
 
 @torch.inference_mode()
@@ -274,9 +230,4 @@ def _forward_seconds(
         with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
             model(images)
 
-    return min([_timed(forward, device, clock) for _ in range(3)][1:]) / len(images)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return min([timed(forward, device, clock) for _ in range(3)][1:]) / len(images)

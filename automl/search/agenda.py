@@ -18,6 +18,7 @@ from automl.config import SearchConfig
 from automl.search.budget import CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping
+from automl.search.show import in_words
 from automl.search.study import StudyRecord, counts, planned_params
 from automl.search.taken import Taken
 from automl.space import Space
@@ -101,9 +102,10 @@ class Agenda:
             return "converged"
         return "budget" if self._out_of_time() else None
 
-    def too_long(self) -> list[str]:
-        """Say of each default that was not begun and does not fit that it does not."""
-        return [self._clock.too_long(each) for each in self.defaults if not self._clock.fits(each)]
+    def too_long(self) -> dict[str, str]:
+        """Say what each default needs that was not begun and does not fit."""
+        too_long = [each for each in self.defaults if not self._clock.fits(each)]
+        return {in_words(self._space.params(each)): self._clock.needs(each) for each in too_long}
 
     def counted(self) -> int:
         """Return how many trials were begun."""

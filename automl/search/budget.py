@@ -66,7 +66,7 @@ class CostModel:
     validation_images: int
     test_images: int = 0
     recalibration_images: int = RECALIBRATION_IMAGES
-    ratios: dict[str, list[float]] = field(default_factory=dict)
+    ratios: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     head_ratios: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     embedded: set[tuple[str, int]] = field(default_factory=set)
@@ -81,10 +81,22 @@ class CostModel:
             guess = 0.02 + 2e-5 * (self.train_images + self.validation_images)
             return guess * (mean(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
         evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
-        seconds = cost.epoch_seconds(float(params["freeze_depth"]), self.train_images, evaluated)
-        seconds *= self._pixels(params)
-        known = self.ratios.get(backbone) or [each for ratios in self.ratios.values() for each in ratios]
-        return seconds * (mean(known) if known else 1.0)
+        seconds = cost.epoch_seconds(
+            float(params["freeze_depth"]),
+            self.train_images,
+            evaluated,
+            batch_size=int(params["batch_size"]),
+            pixels=self._pixels(params),
+        )
+        return seconds * self._ratio(*self._what(params))
+
+    def _ratio(self, backbone: str, resolution: int) -> float:
+        """Seconds that epochs took over those predicted from the screening: of the backbone at the resolution, else at
+        its others, else of the others (a machine that was busy during the screening was busy for all)."""
+        own = self.ratios.get((backbone, resolution))
+        others = [each for (name, _), ratios in self.ratios.items() if name == backbone for each in ratios]
+        known = own or others or [each for ratios in self.ratios.values() for each in ratios]
+        return mean(known) if known else 1.0
 
     def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
         """Return how many images of a batch pass through the model at a time so that a training step fits into `share`
@@ -172,11 +184,8 @@ class CostModel:
         return self.costs[params["backbone"]].forward_seconds * self.test_images + REPORT_SECONDS
 
     def learn(self, params: Mapping[str, Any], epoch_seconds: float, start_seconds: float | None = None) -> None:
-        """Correct the prediction for a backbone by what a trial took: an epoch, evaluation included, and its start.
-
-        Until a backbone has a trial of its own, it is corrected by those of the others: a machine that was busy during
-        the measurement was busy for all.
-        """
+        """Correct the prediction for a backbone at a resolution by what a trial took: an epoch, evaluation included,
+        and its start."""
         head_only = self.is_head_only(params)
         embeds = head_only and (self.sampled or self.embedding_seconds(params) > 0)  # or waited for one that did
         if start_seconds is not None and not embeds:
@@ -189,8 +198,8 @@ class CostModel:
             return
         kept, self.ratios = self.ratios, {}
         predicted = self.epoch_seconds(params)
-        learned = [*kept.get(params["backbone"], []), epoch_seconds / predicted]
-        self.ratios = kept | {params["backbone"]: learned[-LEARNED_FROM:]}
+        learned = [*kept.get(self._what(params), []), epoch_seconds / predicted]
+        self.ratios = kept | {self._what(params): learned[-LEARNED_FROM:]}
 
     @staticmethod
     def is_head_only(params: Mapping[str, Any]) -> bool:

@@ -117,9 +117,12 @@ class Clock:
 
     def too_long(self, params: Mapping[str, Any]) -> str:
         """Say that it does not."""
-        short, left = in_words(self._space.params(params)), max(0.0, self.search_left(params))
+        return f"{in_words(self._space.params(params))} {self.needs(params)}"
+
+    def needs(self, params: Mapping[str, Any]) -> str:
+        """Say what time a trial of `params` needs, and what is left."""
         epochs = None if self.refits(params) else self._epochs
-        return f"{short} needs about {self.seconds(params, epochs):.0f} s, {left:.0f} s are left"
+        return f"needs about {self.seconds(params, epochs):.0f} s, {max(0.0, self.search_left(params)):.0f} s are left"
 
     def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:
         """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share

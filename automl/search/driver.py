@@ -262,8 +262,6 @@ class Driver:
             left = max(0.0, self.clock.search_left())
             logger.info("best of %d trials so far: trial %d with %.4f; %.0f s left for the search",
                         self._agenda.counted(), best.number, best.value, left)  # fmt: skip
-        if reason == "truncated":
-            self.stop_reason = self.stop_reason or "budget"
 
     def _failed(self, reason: Reason, message: str) -> None:
         if self._failures.too_many(reason, message):
@@ -291,8 +289,10 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
-        for what in self._agenda.too_long():
-            logger.info("not tried: %s", what)
+        not_tried = self._agenda.too_long()
+        for what, needs in not_tried.items():
+            logger.info("not tried: %s %s", what, needs)
+        self.record.note(not_tried=not_tried)
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def past_deadline(self) -> bool:

@@ -123,7 +123,12 @@ def make_plan(
         unscreened=list(unscreened),
         order=_order(decided, costs),
         budget=budget,
-        choices=[*choices, _trained_again(confirming, repeats), _handed_over(refitted, kept)],
+        choices=[
+            *choices,
+            _first_answer([costs[each] for each in kept]),
+            _trained_again(confirming, repeats),
+            _handed_over(refitted, kept),
+        ],
         warnings=_warnings(budget, [costs[each] for each in kept], seconds_left - reserve),
         trial_seconds={name: each.trials for name, each in costs.items()},
         epoch_seconds={name: each.epoch for name, each in costs.items()},
@@ -180,6 +185,17 @@ def _warnings(budget: dict[str, float], costs: Sequence[_Costs], there: float) -
             f"{min(past_head):.0f} s, and {max(0.0, there):.0f} s are left"
         ]
     return []
+
+
+def _first_answer(costs: Sequence[_Costs]) -> dict[str, Any]:
+    """Say when there is something to hand over for the first time."""
+    heads = [each.trials["head only"] for each in costs if "head only" in each.trials]
+    if heads:
+        value, reason = heads, "a head on the features that the screening kept"
+    else:
+        value = [min(each.trials.values()) for each in costs if each.trials]
+        reason = "the space has no head on kept features: freeze_depth 1.0 with augmentation none"
+    return {"name": "first answer", "value": f"about {min(value):.0f} s from here", "reason": reason}
 
 
 def _trained_again(seconds: float, repeats: int) -> dict[str, Any]:

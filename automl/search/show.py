@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl.data import Dataset
-from automl.search.plan import Plan
+from automl.search.plan import Plan, Screened
 from automl.search.taken import Taken, WarmStart
 
 __all__ = ["in_words", "plan_lines", "warm_start_lines"]
@@ -22,13 +22,13 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     names = [each.backbone for each in plan.screened] + [each.backbone for each in plan.unscreened]
     width = max(map(len, names))
     head = f"  {'backbone':<{width}}  {'top-1':>6}  {'probe':>12}  {'k-NN':>12}  {'params':>8}  {'latency':>9}"
-    lines += [f"{head}  {'head':>6}  {'frozen':>7}  {'full':>7}   (seconds a trial)"]
+    lines += [f"{head}  {'max batch':>9}  {'head':>6}  {'frozen':>7}  {'full':>7}   (seconds a trial)"]
     for each, choice in zip(plan.screened, plan.shortlist, strict=True):
         seconds = plan.trial_seconds[each.backbone]
         lines.append(
             f"  {each.backbone:<{width}}  {_share(each.prior):>6}  "
             f"{_measured(each.linear_accuracy, each.linear_ci95)}  {_measured(each.knn_accuracy, each.knn_ci95)}  "
-            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  "
+            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  {_largest_batch(each):>9}  "
             f"{_seconds(seconds, 'head only'):>6}  {_seconds(seconds, 'mostly frozen'):>7}  "
             f"{_seconds(seconds, 'everything'):>7}" + ("" if choice.included else f"   left out: {choice.reason}")
         )
@@ -75,6 +75,12 @@ def _taken(taken: Taken) -> str:
 
 def _seconds(known: Mapping[str, float], kind: str) -> str:
     return f"{known[kind]:.0f}" if kind in known else "-"
+
+
+def _largest_batch(screened: Screened) -> str:
+    """Images with which a step that trains everything fits into the memory that there is."""
+    fits = screened.cost.largest_batch(0.0, pixels=1.0, share=1.0)
+    return "-" if fits is None else f"{fits:,}"
 
 
 def _measured(value: float, limits: tuple[float, float] | None) -> str:

@@ -147,9 +147,44 @@ def test_what_was_not_tried_is_named_with_the_reason(make_study: Callable[..., A
     found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
     assert "automl resume goes on with it" in found["1 planned trial"]
     assert "16 s are left" in found["1 proposal of the sampler"]
-    assert "freeze_depth 1.0" in found  # two trials had 0.5
+    assert found["freeze_depth 1.0"].startswith("neither the first configurations")  # two trials had 0.5
     assert "freeze_depth 0.5" not in found
     assert any("too slow" in reason for reason in found.values())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "warnings", "why_not"),
+    [
+        ("skipped", [], "no trial with this choice has a score: 2 without enough time left"),
+        ("out_of_memory", [], "no trial with this choice has a score: 2 out of memory"),
+        (None, ["the budget is too short to train anything past the head: …"], "the plan found the budget too short"),
+        (None, ["another"], "neither the first configurations nor the sampler's proposals"),
+    ],
+)
+def test_why_a_choice_has_no_score(
+    make_study: Callable[..., Any], outcome: str | None, warnings: list[str], why_not: str
+) -> None:
+    made = make_study(trials=2)
+    space = {"freeze_depth": CategoricalDistribution([0.0, 0.5, 1.0])}
+    for depth in (0.0, 0.0) if outcome else (1.0,):
+        state = TrialState.FAIL if outcome else TrialState.COMPLETE
+        trial = create_trial(
+            state=state, params={"freeze_depth": depth}, distributions=space,
+            user_attrs={"reason": outcome}, value=None if outcome else 0.5,
+        )  # fmt: skip
+        made.study.add_trial(trial)
+    made.folder.plan.write_text(json.dumps({"screening": [], "warnings": warnings}))
+    board = build(made.folder, study=made.study)
+    found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
+    assert found["freeze_depth 0.0"].startswith(why_not)
+
+
+def test_first_configurations_for_which_no_time_was_left_are_named(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=2)
+    made.study.set_user_attr("not_tried", {"b, freeze_depth 0": "needs about 80 s, 30 s are left"})
+    board = build(made.folder, study=made.study)
+    found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
+    assert found["b, freeze_depth 0"] == "needs about 80 s, 30 s are left"
 
 
 def test_importance_within_a_backbone_is_that_of_its_trials_alone() -> None:

@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 
 COST = Cost(
     forward_seconds=0.01,
+    fixed_seconds={0.0: 0.4, 0.5: 0.2},
     step_seconds={0.0: 0.05, 0.5: 0.03},
     start_seconds=1.0,
     latency_ms=12.0,
@@ -23,11 +24,16 @@ COST = Cost(
 
 
 @pytest.mark.parametrize(
-    ("depth", "seconds"), [(0.0, 0.05), (0.25, 0.04), (0.5, 0.03), (0.75, 0.02), (1.0, 0.01)]
-)  # fmt: skip
-def test_seconds_are_linear_between_the_depths_measured(depth: float, seconds: float) -> None:
-    assert COST.training_seconds_per_image(depth) == pytest.approx(seconds)
-    assert COST.epoch_seconds(depth, 100, 40) == pytest.approx(100 * seconds + 40 * 0.01)
+    ("depth", "fixed", "seconds"),
+    [(0.0, 0.4, 0.05), (0.25, 0.3, 0.04), (0.5, 0.2, 0.03), (0.75, 0.1, 0.02), (1.0, 0.0, 0.01)],
+)
+def test_seconds_are_linear_between_the_depths_measured(depth: float, fixed: float, seconds: float) -> None:
+    for batch_size, pixels in ((4, 1.0), (16, 1.0), (16, 0.25)):
+        each = fixed / batch_size + pixels * seconds  # of the step once, of its images in proportion to their pixels
+        found = COST.training_seconds_per_image(depth, batch_size=batch_size, pixels=pixels)
+        assert found == pytest.approx(each)
+        epoch = COST.epoch_seconds(depth, 100, 40, batch_size=batch_size, pixels=pixels)
+        assert epoch == pytest.approx(100 * each + 40 * pixels * 0.01)
 
 
 def test_a_cost_survives_json() -> None:
@@ -54,7 +60,7 @@ def test_what_is_measured_is_per_image_and_in_its_units(precision: object) -> No
     )  # fmt: skip
     assert cost.latency_ms == 1000.0
     assert cost.forward_seconds == 0.25
-    assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
+    assert (cost.fixed_seconds, cost.step_seconds) == ({0.0: 1.0, 0.5: 1.0}, {0.0: 0.0, 0.5: 0.0})
     assert (cost.start_seconds, cost.parameters, cost.device) == (2.5, count, "cpu")
     assert cost.peak_memory_mb > 50
 
@@ -79,23 +85,42 @@ def measured(clock: Callable[[], float]) -> Cost:
     )  # fmt: skip
 
 
+def each_image(cost: Cost) -> list[float]:
+    return [cost.training_seconds_per_image(depth, batch_size=4) for depth in (0.0, 0.5)]
+
+
+def test_what_a_step_takes_whatever_its_images_is_told_apart() -> None:
+    model, seconds = tiny("test_resnet"), [0.0]
+
+    def pass_time(module: object, arguments: tuple[torch.Tensor]) -> None:
+        seconds.append(seconds[-1] + 4.0 + 1.5 * len(arguments[0]))
+
+    model.register_forward_pre_hook(pass_time)
+    cost = measure_cost(
+        model, resolution=32, batch_size=8, device=CPU, precision=FLOAT32, start_seconds=0, clock=lambda: seconds[-1]
+    )
+    for depth in (0.0, 0.5):
+        assert cost.fixed_seconds[depth] == pytest.approx(4.0)
+        assert cost.step_seconds[depth] == pytest.approx(1.5)
+
+
 def test_what_was_measured_while_the_machine_was_busy_is_measured_again() -> None:
     latency = 2 * 13  # readings
     cost = measured(Busy(latency + 1, latency + 5))
-    assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
+    assert each_image(cost) == [0.25, 0.25]
     assert cost.forward_seconds == 0.25
 
 
 def test_what_is_all_slow_alike_is_measured_again_where_one_image_alone_was_quicker() -> None:
     latency = 2 * 13
     cost = measured(Busy(latency + 1, latency + 17))  # all of the first try
-    assert cost.step_seconds == {0.0: 0.25, 0.5: 0.25}
+    assert each_image(cost) == [0.25, 0.25]
     assert cost.forward_seconds == 0.25
 
 
 def test_on_a_machine_that_stays_busy_it_ends() -> None:
     cost = measured(Busy(0, 10_000))
-    assert cost.step_seconds == {0.0: 25.0, 0.5: 25.0}
+    assert each_image(cost) == [25.0, 25.0]
 
 
 def test_the_measured_step_trains_what_is_not_frozen() -> None:

@@ -421,7 +421,6 @@ def test_a_trial_that_the_budget_cut_short_goes_on_with_more_of_it(folder: Study
     folder.trial(cut).metrics.write_text(json.dumps({"epoch": 1, "accuracy": 0.5}) + "\n")
     driver.finish(cut)
     assert told(driver)[cut] == ("COMPLETE", "truncated")
-    assert driver.next() is None
     again = make_driver(folder, config, record=reopened(folder), clock=clock)
     assignment = start(again)
     trial = again.record.trials()[assignment.number]
@@ -710,12 +709,21 @@ def test_proposals_that_no_longer_fit_end_the_search(folder: StudyFolder, clock:
     assert "s are left" in driver.record.study.trials[1].user_attrs["message"]
 
 
-def test_a_trial_cut_off_by_the_clock_is_the_last(folder: StudyFolder) -> None:
-    driver = make_driver(folder, small_config())
-    number = start(driver).number
-    driver.report(number, epoch(1, 0.5))
-    driver.report(number, {"reason": "truncated"})
-    driver.finish(number)
+def test_after_a_trial_cut_off_by_the_clock_what_still_fits_is_tried(folder: StudyFolder, clock: Clock) -> None:
+    """A dear trial keeps the time for its own refit free, which a cheaper one does not need."""
+    seconds = {RESNET: 0.001, EFFICIENTNET: 1.0}
+    driver = make_driver(folder, small_config(budget=3600.0), clock=clock, seconds=seconds)
+    while (dear := start(driver)).spec.backbone != EFFICIENTNET or dear.spec.from_embeddings:
+        driver.report(dear.number, {"reason": "complete"})
+        driver.finish(dear.number)
+    clock.now += dear.time_limit
+    assert driver.clock.search_left() > 60
+    driver.report(dear.number, {"reason": "truncated"})
+    driver.finish(dear.number)
+    cheaper = start(driver).spec
+    assert cheaper.freeze_depth > dear.spec.freeze_depth or cheaper.backbone == RESNET
+    clock.now = 3600.0
+    driver.finish_rest()
     assert driver.next() is None
     assert driver.stop_reason == "budget"
 

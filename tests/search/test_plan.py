@@ -24,7 +24,7 @@ from automl.training.fine_tune import RECALIBRATION_IMAGES
 from tests.small import CONVNEXT, EFFICIENTNET, RESNET, VIT, cost, cost_model, small_config
 
 EVERYTHING = {"backbone": RESNET, "freeze_depth": 0.0, "augmentation": "light", "resolution": 32, "mixup": 0.0}
-EVERYTHING |= {"cutmix": 0.0}
+EVERYTHING |= {"cutmix": 0.0, "batch_size": 8}
 HEAD = EVERYTHING | {"freeze_depth": 1.0, "augmentation": "none"}
 FOUR = {RESNET: 0.01, EFFICIENTNET: 0.02, VIT: 0.02, CONVNEXT: 5.0}
 
@@ -116,6 +116,18 @@ def test_predictions_learn_from_what_trials_took() -> None:
     assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
     costs.learn(HEAD, 3 * head)
     assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
+
+
+def test_each_resolution_learns_from_its_own_trials() -> None:
+    """Small images cost more than in proportion to their pixels, which says nothing about large ones."""
+    costs = cost_model(small_config(), 0.04, images=100)
+    large, larger = (EVERYTHING | {"resolution": side} for side in (64, 96))
+    before = [costs.epoch_seconds(each) for each in (EVERYTHING, large, larger)]
+    costs.learn(EVERYTHING, 3 * before[0])
+    assert costs.epoch_seconds(large) == pytest.approx(3 * before[1])  # until there is something better
+    costs.learn(large, before[1])
+    assert [costs.epoch_seconds(each) for each in (EVERYTHING, large)] == [pytest.approx(3 * before[0]), before[1]]
+    assert costs.epoch_seconds(larger) == pytest.approx(2 * before[2])
 
 
 def test_the_start_of_a_trial_is_learned_and_that_of_the_refit_stays() -> None:
