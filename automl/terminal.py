@@ -65,6 +65,7 @@ def _board(root: Path, style: str, limits: Limits | None, metric: str | None) ->
     from automl.paths import StudyFolder
     from automl.ranking import facts, leaderboard, tables
     from automl.ranking.limits import Limits, limited
+    from automl.ranking.reasons import BACKBONES_SHOWN
     from automl.ranking.terminal import table
     from automl.search.snapshot import snapshot
 
@@ -73,7 +74,8 @@ def _board(root: Path, style: str, limits: Limits | None, metric: str | None) ->
     board = leaderboard.build(folder, study=study, metric=metric)
     if style == "csv":
         return board.to_csv()
-    found = facts.collect(folder, study, board, within, excluded)
+    shown = None if style == "json" else BACKBONES_SHOWN
+    found = facts.collect(folder, study, board, within, excluded, backbones_shown=shown)
     if style == "json":
         return facts.to_json(board, found)
     return tables.to_markdown(board, found) if style == "md" else table(board, found)

@@ -60,16 +60,23 @@ class Facts:
 
 
 def collect(
-    folder: StudyFolder, study: optuna.Study, board: Leaderboard, limits: Limits | None = None, excluded: int = 0
+    folder: StudyFolder,
+    study: optuna.Study,
+    board: Leaderboard,
+    limits: Limits | None = None,
+    excluded: int = 0,
+    *,
+    backbones_shown: int | None = None,
 ) -> Facts:
-    """Return the facts that cost no more than reading the study: those of the terminal."""
+    """Return the facts that cost no more than reading the study: those of the terminal. `backbones_shown`: as in `why`.
+    """
     plan = load_json(folder.plan) or {}
     return Facts(
         answer=tuple(words.answer(board)),
         limits=limits or Limits(),
         excluded=excluded,
         fronts=fronts(board),
-        why=why(folder, study, board),
+        why=why(folder, study, board, backbones_shown),
         plan={name: plan[name] for name in ("budget", "choices", "warnings") if plan.get(name)},
         search={name: study.user_attrs[name] for name in _SEARCH if study.user_attrs.get(name) is not None},
         warm_start=lessons(study, board),

@@ -40,14 +40,15 @@ def importance(study: optuna.Study) -> Importance:
     return _importance(study, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), skip=())
 
 
-def importance_by_backbone(study: optuna.Study) -> dict[str, Importance]:
-    """Return the importance of the other parameters among the trials of each backbone, the most tried one first."""
+def importance_by_backbone(study: optuna.Study, most: int | None = None) -> dict[str, Importance]:
+    """Return the importance of the other parameters among the trials of each backbone, the most tried one first; of so
+    many backbones at `most`."""
     trials: defaultdict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if "backbone" in trial.params:
             trials[str(trial.params["backbone"])].append(trial)
-    most = sorted(trials, key=lambda name: (-len(trials[name]), name))
-    return {name: _importance(study, trials[name], skip=("backbone",)) for name in most}
+    tried = sorted(trials, key=lambda name: (-len(trials[name]), name))
+    return {name: _importance(study, trials[name], skip=("backbone",)) for name in tried[:most]}
 
 
 def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], skip: Sequence[str]) -> Importance:

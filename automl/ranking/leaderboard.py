@@ -25,7 +25,7 @@ from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_conf
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.handed_over import with_intervals
 from automl.ranking.plain import plain
-from automl.ranking.ranks import RULES, best_trial, epochs_of, in_order, is_ranked, score_of
+from automl.ranking.ranks import CONFIRMED_RULES, RULES, best_trial, epochs_of, in_order, is_ranked, score_of
 from automl.ranking.row import Failure, Row
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
@@ -151,6 +151,8 @@ def build(
     told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
     if by != objective:
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
+    if by == "auroc" and (absent := _absent(folder)):
+        told.append(f"AUROC is the mean over the classes that the validation images have; left out: {absent}.")
     not_chosen = confirmation and chosen is None and by == objective
     package = load_json(folder.model / "metrics.json")
     refit = None  # of a search that has not ended
@@ -168,7 +170,7 @@ def build(
         refit=refit,
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
-        rules=(*RULES, chosen.rule) if chosen else RULES,
+        rules=(*CONFIRMED_RULES, chosen.rule) if chosen else RULES,
         notes=tuple(told),
         trained_again=tuple(cut_short(study, ranked, scores, by)) if not_chosen else (),
         best_corrected=sure.corrected,
@@ -247,6 +249,12 @@ def _failure(trial: FrozenTrial, folder: StudyFolder) -> Failure:
     return Failure(**_identity(trial, folder), reason=str(reason), message=str(trial.user_attrs.get("message") or ""))
 
 
-def _list(numbers: list[int]) -> str:
+def _absent(folder: StudyFolder) -> str:
+    """Name the classes of which there are no validation images."""
+    counts = (load_json(folder.audit) or {}).get("counts") or {}
+    return _list([label for label, by_split in counts.items() if not by_split.get("validation")])
+
+
+def _list(numbers: Sequence[Any]) -> str:
     shown = ", ".join(map(str, numbers[:10]))
     return f"{shown} and {len(numbers) - 10} more" if len(numbers) > 10 else shown

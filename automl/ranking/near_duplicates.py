@@ -65,7 +65,7 @@ class NearDuplicateGroup:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """`found` groups among `images` looked at, `across_splits` of them in train and validation; `listed` has the first
+    """`found` groups among `images` looked at, `across_splits` of them in more than one split; `listed` has the first
     100, those across splits in front, the most alike first.
 
     `least` is the correlation from which on a pair counts; `note` says how they were found, `warning` (or None) what to
@@ -129,23 +129,29 @@ def find_near_duplicates(
         for correlation, members in found
     ]
     groups.sort(key=lambda each: (not each.across_splits, -each.correlation))
-    across = sum(each.across_splits for each in groups)
+    between = [{each.split for each in group.images} for group in groups if group.across_splits]
     looked = "" if len(rows) == len(candidates) else ", a random sample,"
     note = (
-        f"Images of train and validation{looked} were compared as grey pictures of {SIDE} px. Here a correlation of "
+        f"Images of all splits{looked} were compared as grey pictures of {SIDE} px. Here a correlation of "
         f"{least:.4f} counts: at the {NEIGHBOURS}th nearest image it usually is {usual:.4f}. Exact copies are not "
         "listed again; crops, flips and rotations are not found."
     )
-    return NearDuplicates(len(rows), len(groups), across, least, note, _warning(across), tuple(groups[:LISTED]))
+    warning = _warning(between)
+    return NearDuplicates(len(rows), len(groups), len(between), least, note, warning, tuple(groups[:LISTED]))
 
 
-def _warning(across: int) -> str | None:
-    if not across:
+def _warning(between: Sequence[set[str]]) -> str | None:
+    """Say what pictures in several splits do to the scores. `between`: the splits of each."""
+    if not between:
         return None
-    what = "picture is in train and in validation" if across == 1 else "pictures are in train and in validation"
+    one = len(between) == 1
+    scores = {"validation": any(splits >= {"train", "validation"} for splits in between)}
+    scores["test"] = any("test" in splits for splits in between)
+    better = " and ".join(name for name, affected in scores.items() if affected)
     return (
-        f"{across} {what} as near-duplicates: validation scores are better than new images would give. Give their "
-        "images one name in the manifest's column group, or leave one out, and search again."
+        f"{len(between)} {'picture is' if one else 'pictures are'} in more than one split as near-duplicates: {better} "
+        "scores are better than new images would give. Give their images one name in the manifest's column group, or "
+        "leave one out, and search again."
     )
 
 

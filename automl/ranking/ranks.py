@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.search.rungs import groups_of
 
 __all__ = [
+    "CONFIRMED_RULES",
     "RULES",
     "best_of_search",
     "best_trial",
@@ -56,6 +57,18 @@ RULES = (
     (
         "The corrected score is what the first is expected to score on new images: its own score less what picking "
         "the best of so many explains."
+    ),
+)
+CONFIRMED_RULES = (  # besides how the winner is chosen
+    *RULES[:3],
+    (
+        "Trials that were not trained again were compared with the first of the search, on the same validation images "
+        "and for all of them at once. What is tied with it counts as tied as long as it is itself tied with the "
+        "winner; where another one won, how far they are behind the winner is not known."
+    ),
+    (
+        "The corrected score is what the first of the search is expected to score on new images: its own score less "
+        "what picking the best of so many explains."
     ),
 )
 _NOT_RANKED = frozenset({"diverged", "out_of_memory", "crashed"})

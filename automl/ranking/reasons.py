@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from automl.ranking.facts import Facts
     from automl.ranking.leaderboard import Leaderboard
 
-__all__ = ["why_lines"]
+__all__ = ["BACKBONES_SHOWN", "why_lines"]
 
 _COSTS = {"latency_ms": "latency", "model_parameters": "parameters", "train_seconds": "training time"}
 _PROBES = {"knn": "k-NN", "linear": "linear"}
 _FRONT = 6
-_BACKBONES = 5
+BACKBONES_SHOWN = 5
 
 
 def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
@@ -33,7 +33,7 @@ def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
         lines.append(f"What mattered: {found.importance.note}")
     told_apart = [(name, each) for name, each in found.importance_by_backbone.items() if each.shares]
     if len(told_apart) > 1:
-        for name, each in told_apart[:_BACKBONES]:
+        for name, each in told_apart[:BACKBONES_SHOWN]:
             top = ", ".join(f"{key} {100 * share:.0f} %" for key, share in list(each.shares.items())[:3])
             lines.append(f"What mattered for {words.short(name)}: {top} ({words.count(each.trials, 'finished trial')})")
     told = [

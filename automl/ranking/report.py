@@ -128,12 +128,12 @@ def _complete(
 def _near_duplicates(
     folder: StudyFolder, pixels: NDArray[Any], audit: Mapping[str, Any] | None
 ) -> NearDuplicates | None:
-    """Look for near-duplicates in train and validation."""
+    """Look for near-duplicates within and across the splits."""
     manifest = load_manifest(folder)
     if manifest is None:
         return None
     paths, splits, labels = (manifest[name].astype(str).tolist() for name in ("path", "split", "label"))
-    rows = np.flatnonzero(manifest["split"] != "test").astype(np.int64)
+    rows = np.arange(len(manifest), dtype=np.int64)
     copies = [[each["path"] for each in group["copies"]] for group in (audit or {}).get("duplicates", [])]
     return find_near_duplicates(pixels, rows, paths, splits, labels, copies=copies)
 

@@ -101,8 +101,12 @@ class Why:
     foreseen: tuple[Foreseen, ...]
 
 
-def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
-    """Collect the facts from the leaderboard, the study's attributes and trials, and the plan's file."""
+def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard, backbones_shown: int | None = None) -> Why:
+    """Collect the facts from the leaderboard, the study's attributes and trials, and the plan's file.
+
+    Args:
+        backbones_shown: For how many backbones importance is wanted, the most tried ones; default: for all.
+    """
     plan = load_json(folder.plan) or {}
     screened = {str(each["backbone"]): each for each in plan.get("screening") or () if isinstance(each, dict)}
     backbones = _backbones(board, screened)
@@ -114,7 +118,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> Why:
     return Why(
         objective=str(study.user_attrs.get("metric", "accuracy")),
         importance=importance(study),
-        importance_by_backbone=importance_by_backbone(study),
+        importance_by_backbone=importance_by_backbone(study, backbones_shown),
         backbones=backbones,
         probes=tuple(_probe(name, backbones) for name in ("knn", "linear")),
         not_tried=(*_unscreened(plan), *_not_tried(study, backbones, plan.get("warnings") or ())),

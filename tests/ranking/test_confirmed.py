@@ -165,6 +165,7 @@ def test_validation_images_that_were_given_are_no_new_split(tmp_path: Path) -> N
     assert "These images picked it before, so expect less on new ones" in first
     assert "new split" not in first
     assert "on the validation images that were given" in board.rules[-1]
+    assert not any("tied with the best" in rule for rule in board.rules)  # the winner is what others are tied with
     assert "on the same validation images" in tables.to_markdown(board)
 
 

@@ -93,11 +93,28 @@ def test_what_is_in_train_and_validation_comes_first_with_a_warning(crops: list[
     assert {each.images[0].row for each in found.listed if each.labels_differ} == {5}
     assert found.across_splits == 2
     assert found.warning is not None
-    assert found.warning.startswith("2 pictures are in train and in validation")
+    assert found.warning.startswith("2 pictures are in more than one split as near-duplicates: validation scores are")
     for group in found.listed:
         assert found.least <= group.correlation <= 1 + 1e-6
         for each in group.images:
             assert (each.split, each.label) == (splits[each.row], labels[each.row])
+
+
+@pytest.mark.parametrize(
+    ("of_copies", "scores"),
+    [
+        (("validation",), "validation scores"),
+        (("test",), "test scores"),
+        (("validation", "test"), "validation and test scores"),
+    ],
+)
+def test_the_warning_says_which_scores_are_too_good(
+    crops: list[Image.Image], of_copies: tuple[str, ...], scores: str
+) -> None:
+    splits = ["train"] * len(crops) + list(of_copies)
+    found = find([*crops, *(jpeg(crops[i]) for i in range(len(of_copies)))], splits=splits)
+    assert found.across_splits == len(of_copies)
+    assert f": {scores} are better" in str(found.warning)
 
 
 def test_exact_copies_that_are_known_are_not_listed_again(crops: list[Image.Image]) -> None:
@@ -142,10 +159,10 @@ def test_the_report_lists_those_that_were_made(written: Path, page: Page, textil
     assert validation[0] in first
     assert found["listed"][0]["labels_differ"]
     assert sorted(rest) == [train[i : i + 2] for i in (0, 2, 4)]
-    assert "1 picture is in train and in validation as near-duplicates" in page.text
+    assert "1 picture is in more than one split as near-duplicates: validation scores are better" in page.text
     for group in found["listed"]:
         for each in group["images"]:
-            assert splits[each["row"]] == each["split"] != "test"
+            assert splits[each["row"]] == each["split"]
             assert each["path"].rpartition("/")[2] in page.text
 
 

@@ -14,7 +14,6 @@ from automl.ranking.statistics.metrics import (
     larger_is_better,
     per_class,
     score,
-    without_auroc,
 )
 from automl.ranking.statistics.predictions import Predictions
 from automl.ranking.statistics.repeats import Repeats, compare_repeats, expected_of_pick, limits_of_repeats, pick
@@ -46,5 +45,4 @@ __all__ = [
     "recall_limits",
     "score",
     "wilson",
-    "without_auroc",
 ]

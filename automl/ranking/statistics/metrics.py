@@ -6,7 +6,7 @@ without a denominator is 0, balanced accuracy averages over the classes that occ
 
 AUROC is the area under the ROC curve: with two classes that of the class 1, with more the mean over classes of "this
 class against the rest" (scikit-learn's ``multi_class="ovr"``), from softmax probabilities. A class that all or none of
-the images have has no curve: it is left out of the mean, and `without_auroc` names it.
+the images have has no curve: it is left out of the mean.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ __all__ = [
     "per_class",
     "ratio",
     "score",
-    "without_auroc",
 ]
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "auroc")
@@ -106,12 +105,6 @@ def curves(predictions: Predictions) -> list[tuple[Floats, float]]:
         placements[~inside] = 1 - (ranks[~inside] - _ranks(probabilities[~inside, each])) / inside.sum()
         found.append((placements, float(placements[inside].mean())))
     return found
-
-
-def without_auroc(predictions: Predictions) -> list[int]:
-    """Return the classes that have no ROC curve on these images, and so no part in AUROC."""
-    counts = np.bincount(predictions.targets, minlength=predictions.logits.shape[1])
-    return [int(each) for each in np.flatnonzero((counts == 0) | (counts == len(predictions.targets)))]
 
 
 def _ranks(values: Floats) -> Floats:

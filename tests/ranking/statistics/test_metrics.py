@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from automl.ranking.statistics import METRICS, Predictions, confusion, contributions, per_class, score, without_auroc
+from automl.ranking.statistics import METRICS, Predictions, confusion, contributions, per_class, score
 from tests.ranking.made import random_predictions
 
 pytestmark = pytest.mark.filterwarnings(
@@ -77,16 +77,13 @@ def test_auroc_counts_ties_half_and_saturated_probabilities_are_ties() -> None:
     assert score("auroc", predictions) == 0.75
 
 
-def test_auroc_leaves_out_classes_without_both_outcomes_and_names_them() -> None:
+def test_auroc_leaves_out_classes_without_both_outcomes() -> None:
     predictions = random_predictions(4, 60, 3)
     logits = np.concatenate([predictions.logits, predictions.logits[:, :1]], axis=1)
     wider = Predictions(logits, predictions.targets, predictions.rows)
-    assert without_auroc(predictions) == []
-    assert without_auroc(wider) == [3]
     assert score("auroc", wider) == pytest.approx(by_scikit_learn("auroc", wider), abs=1e-9)
     one_class = Predictions(logits, np.zeros(60, np.int64), predictions.rows)
     assert np.isnan(score("auroc", one_class))
-    assert without_auroc(one_class) == [0, 1, 2, 3]
 
 
 def test_unknown_metric_names_the_known_ones() -> None:
