@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -370,6 +371,10 @@ def _search(
             progress=Progress(), show_plan=show_plan, plan_only=plan_only, started=_started,
         )  # fmt: skip
     if plan_only:
+        given = {"--budget": budget, "--trials": trials, "--seed": seed, "--repeats": repeats, "--out": root}
+        options = [str(each) for name, value in given.items() if value is not None for each in (name, value)]
+        begins = join(["automl", "search", str(data), "--space", space, *options])
+        say(f"Search       {begins}    (what was decoded and embedded there is used again)")
         show(folder.plan)
         return
     close(root, page, interrupt.code, as_json)

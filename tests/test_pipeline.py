@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -344,6 +345,13 @@ def test_a_plan_leaves_no_study_and_a_search_may_follow(place: Path, on_one_clus
     assert not StudyFolder(run).database.exists()
     assert automl("resume", run).code == 2
     assert automl("predict", run, place / "images").code == 2
+    (command,) = (line.split("    (")[0] for line in ran.err.splitlines() if line.startswith("Search  "))
+    kept = {path: path.stat().st_mtime_ns for path in run.glob("embeddings/**/*.npy")}
+    assert kept
+    _, program, *arguments = shlex.split(command)
+    assert program == "automl"
+    assert automl(*arguments, "--trials", "2").code == 0
+    assert {path: path.stat().st_mtime_ns for path in run.glob("embeddings/**/*.npy") if path in kept} == kept
 
 
 def test_another_trial_is_refitted(searched: Ran, place: Path) -> None:
