@@ -14,9 +14,13 @@ def trial(predicted: float, taken: float, *, head: bool = False, side: int = 64)
 
 def test_heads_and_resolutions_are_told_apart() -> None:
     trials = [trial(1.5, 1.0, head=True), trial(6.0, 10.0, side=32), trial(9.0, 10.0), trial(12.0, 10.0)]
-    errors = {row["trials of"]: (row["trials"], row["error"]) for row in rows_of("one", trials)}
+    again = [trial(1.1, 1.0, head=True), *(trial(11.0, 10.0, side=side) for side in (32, 64, 64))]
+    rows = rows_of("one", trials, again)
+    assert {row["replayed"] for row in rows} == {0.1}
+    errors = {row["trials of"]: (row["trials"], row["error"]) for row in rows}
     assert errors == {
         "all": (4, 0.3), "past the head": (3, 0.2), "heads": (1, 0.5), "32 px": (1, 0.4), "64 px": (2, 0.15),
     }  # fmt: skip
-    shown = table(pd.DataFrame(rows_of("one", trials) + rows_of("two", [trial(10.0, 10.0)])))
-    assert "| all | 2 | 5 | 15.0 % | 30.0 % | 1 |" in shown
+    same = [trial(10.0, 10.0)]
+    shown = table(pd.DataFrame(rows + rows_of("two", same, same)))
+    assert "| all | 2 | 5 | 15.0 % | 30.0 % | 1 | 5.0 % | 10.0 % | 2 |" in shown
