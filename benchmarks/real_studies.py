@@ -59,7 +59,7 @@ def study(name: str, seed: int, work: Path) -> dict[str, Any]:
     root = work / f"{name}-{seed}"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    images = images_of(name, work / "images").sample(IMAGES + TESTED, random_state=seed)
+    images = images_of(name, work / "images", images=5 * (IMAGES + TESTED)).sample(IMAGES + TESTED, random_state=seed)
     images["split"] = np.repeat(["train", "test"], [IMAGES, TESTED])
     write_atomic(root / "images.csv", images.to_csv(index=False))
     write_atomic(root / "space.yaml", SPACE.format(side=SIDES[name], trials=TRIALS))

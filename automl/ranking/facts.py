@@ -68,7 +68,11 @@ def collect(
     *,
     backbones_shown: int | None = None,
 ) -> Facts:
-    """Return the facts that cost no more than reading the study: those of the terminal. `backbones_shown`: as in `why`."""
+    """Return the facts that cost no more than reading the study: those of the terminal.
+
+    Args:
+        backbones_shown: As in `why`.
+    """
     plan = load_json(folder.plan) or {}
     return Facts(
         answer=tuple(words.answer(board)),

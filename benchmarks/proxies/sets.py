@@ -73,12 +73,14 @@ def prepare(name: str, work: Path) -> Prepared:
     return prepared
 
 
-def images_of(name: str, work: Path) -> pd.DataFrame:
+def images_of(name: str, work: Path, images: int = sum(SIZES.values())) -> pd.DataFrame:
+    """Return path and label of at least so many `images` of the set `name`, written below `work` where they are not
+    files yet."""
     if name == "textile":
         return textile_images()
     if name == "digits":
         return _digits(work / name)
-    write_fashion_mnist(work / name, sum(SIZES.values()))
+    write_fashion_mnist(work / name, images)
     table = pd.read_csv(work / name / "manifest.csv")
     return table.assign(path=[str(work / name / each) for each in table["path"]])
 
