@@ -69,13 +69,13 @@ def _board(root: Path, style: str, limits: Limits | None, metric: str | None) ->
     from automl.ranking.terminal import table
     from automl.search.snapshot import snapshot
 
-    folder, within = StudyFolder(root), limits or Limits()
-    study, excluded = limited(snapshot(open_study(folder)), within)
+    folder = StudyFolder(root)
+    study, within = limited(snapshot(open_study(folder)), limits or Limits())
     board = leaderboard.build(folder, study=study, metric=metric)
     if style == "csv":
         return board.to_csv()
     shown = None if style == "json" else BACKBONES_SHOWN
-    found = facts.collect(folder, study, board, within, excluded, backbones_shown=shown)
+    found = facts.collect(folder, study, board, within, backbones_shown=shown)
     if style == "json":
         return facts.to_json(board, found)
     return tables.to_markdown(board, found) if style == "md" else table(board, found)

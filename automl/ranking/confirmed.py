@@ -34,10 +34,11 @@ from automl.ranking.statistics import (
 __all__ = ["Confirmation", "Confirmed", "choose"]
 
 _RULE = (
-    "The best configurations were trained again, each with new seeds and {where}. They come before all others, by "
-    "their mean score there; first comes the winner: the best mean, or the cheapest (latency of one image; parameters "
-    "where that is not known) that is behind it by no more than one standard error of their difference, if it saves a "
-    "tenth."
+    "The best configurations were trained again, each with new seeds and {where}. First comes the winner: the best "
+    "mean score there, or the cheapest (latency of one image; parameters where that is not known) that is behind it by "
+    "no more than one standard error of their difference, if it saves a tenth. Then come the others that are tied with "
+    "the best mean, by their means; then the trials that were not trained again and are tied with the first of the "
+    "search, if that is tied; then the others that were trained again; then the rest."
 )
 
 

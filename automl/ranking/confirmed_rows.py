@@ -53,7 +53,8 @@ def cut_short(
 
 
 def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool) -> tuple[Row, ...]:
-    """Return `rows` ranked anew: the winner, then the others that were trained again by their means, then the rest.
+    """Return `rows` ranked anew: the winner, then the others that were trained again and are tied by their means, then
+    what is tied of the rest, then what was trained again and is behind, then the rest.
 
     The rest were compared with the first of the search only. What is tied with that is tied with the winner as long as
     those two cannot be told apart; where that did not win, how far the rest are behind the winner is not known.
@@ -75,7 +76,8 @@ def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool)
     if rows[0].trial != found.winner:
         still = any(each.trial == rows[0].trial and each.tied for each in found.trials)
         rest = [replace(row, tied_with_best=still and row.tied_with_best, behind_best_ci95=None) for row in rest]
-    return tuple(replace(row, rank=rank) for rank, row in enumerate([*first, *rest], start=1))
+    ordered = sorted([*first, *rest], key=lambda row: (row.trial != found.winner, not row.tied_with_best))
+    return tuple(replace(row, rank=rank) for rank, row in enumerate(ordered, start=1))
 
 
 def _signed(limits: tuple[float, float] | None, larger: bool) -> tuple[float, float] | None:

@@ -13,13 +13,13 @@ from typing import Any
 import optuna
 
 from automl.paths import StudyFolder
-from automl.ranking import words
+from automl.ranking.answer import answer
 from automl.ranking.embedding_map import EmbeddingMap
 from automl.ranking.files import load_json
 from automl.ranking.fronts import Front, fronts
 from automl.ranking.leaderboard import SCHEMA_VERSION, Leaderboard
 from automl.ranking.lessons import Lessons, lessons
-from automl.ranking.limits import Limits
+from automl.ranking.limits import Limits, Within
 from automl.ranking.near_duplicates import NearDuplicates
 from automl.ranking.plain import dump, plain
 from automl.ranking.suspects import Suspects
@@ -63,23 +63,24 @@ def collect(
     folder: StudyFolder,
     study: optuna.Study,
     board: Leaderboard,
-    limits: Limits | None = None,
-    excluded: int = 0,
+    within: Within | None = None,
     *,
     backbones_shown: int | None = None,
 ) -> Facts:
     """Return the facts that cost no more than reading the study: those of the terminal.
 
     Args:
+        study: Of the trials that keep `within` limits.
         backbones_shown: As in `why`.
     """
-    plan = load_json(folder.plan) or {}
+    plan, within = load_json(folder.plan) or {}, within or Within(Limits(), study)
+    none_left = board.best is None and within.excluded > 0
     return Facts(
-        answer=tuple(words.answer(board)),
-        limits=limits or Limits(),
-        excluded=excluded,
+        answer=(within.nothing_left(),) if none_left else tuple(answer(board)),
+        limits=within.limits,
+        excluded=within.excluded,
         fronts=fronts(board),
-        why=why(folder, study, board, backbones_shown),
+        why=why(folder, study, board, whole=within.whole, backbones_shown=backbones_shown),
         plan={name: plan[name] for name in ("budget", "choices", "warnings") if plan.get(name)},
         search={name: study.user_attrs[name] for name in _SEARCH if study.user_attrs.get(name) is not None},
         warm_start=lessons(study, board),

@@ -9,12 +9,17 @@ from typing import Any
 import optuna
 
 from automl.ranking import words
-from automl.ranking.ranks import is_ranked
+from automl.ranking.ranks import is_ranked, superseded
 from automl.search.snapshot import view
 
-__all__ = ["Limits", "limited"]
+__all__ = ["Limits", "Within", "limited"]
 
 _MEASURES = {"max_latency_ms": "latency_ms", "max_parameters": "model_parameters", "max_memory_mb": "peak_memory_mb"}
+_LEAST = {
+    "latency_ms": ("the quickest", words.milliseconds),
+    "model_parameters": ("the smallest", lambda value: f"{words.integer(value)} parameters"),
+    "peak_memory_mb": ("the least memory", words.megabytes),
+}
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,35 @@ class Limits:
         return True
 
 
-def limited(study: optuna.Study, limits: Limits) -> tuple[optuna.Study, int]:
-    """Return `study` without the trials that exceed `limits`, and how many these are.
+@dataclass(frozen=True)
+class Within:
+    """What a leaderboard was filtered by, the `whole` study, and how many ranked trials of it were `excluded`."""
+
+    limits: Limits
+    whole: optuna.Study
+    excluded: int = 0
+
+    def nothing_left(self) -> str:
+        """Say that no trial keeps within the limits, and how near one comes to each."""
+        ranked = [each.user_attrs for each in self.whole.get_trials(deepcopy=False) if is_ranked(each)]
+        least = []
+        for limit, measure in _MEASURES.items():
+            if getattr(self.limits, limit) is not None:
+                known = [attrs[measure] for attrs in ranked if attrs.get(measure) is not None]
+                name, text = _LEAST[measure]
+                least.append(f"{name} is {text(min(known))}" if known else f"{name} was not measured")
+        return f"None of {words.count(self.excluded, 'trial')} keeps within {self.limits}: {', '.join(least)}."
+
+
+def limited(study: optuna.Study, limits: Limits) -> tuple[optuna.Study, Within]:
+    """Return `study` without the trials that exceed `limits`, and what was left out.
 
     Best, ties and intervals of a leaderboard built from it answer the question among what is left.
     """
     if not limits:
-        return study, 0
+        return study, Within(limits, study)
     trials = study.get_trials(deepcopy=False)
     kept = [trial for trial in trials if not is_ranked(trial) or limits.allow(trial.user_attrs)]
-    return view(study, kept), len(trials) - len(kept)
+    hidden, left = superseded(trials), {trial.number for trial in kept}
+    excluded = sum(trial.number not in hidden and trial.number not in left for trial in trials)
+    return view(study, kept), Within(limits, study, excluded)

@@ -134,7 +134,8 @@ def find_near_duplicates(
     note = (
         f"Images of all splits{looked} were compared as grey pictures of {SIDE} px. Here a correlation of "
         f"{least:.4f} counts: at the {NEIGHBOURS}th nearest image it usually is {usual:.4f}. Exact copies are not "
-        "listed again; crops, flips and rotations are not found."
+        "listed again. Re-encoded and brightened copies are nearly all found, resized ones of small pictures often not, "
+        "crops, flips and rotations never."
     )
     warning = _warning(between)
     return NearDuplicates(len(rows), len(groups), len(between), least, note, warning, tuple(groups[:LISTED]))
@@ -150,8 +151,8 @@ def _warning(between: Sequence[set[str]]) -> str | None:
     better = " and ".join(name for name, affected in scores.items() if affected)
     return (
         f"{len(between)} {'picture is' if one else 'pictures are'} in more than one split as near-duplicates: {better} "
-        "scores are better than new images would give. Give their images one name in the manifest's column group, or "
-        "leave one out, and search again."
+        "scores are better than new images would give. Delete all but one of each, or give them one name in the column "
+        "group of a table of images, and search again."
     )
 
 

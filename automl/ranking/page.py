@@ -50,6 +50,7 @@ def _environment(metric: str, folder: Path) -> jinja2.Environment:
     }
     environment.filters |= {name: functools.partial(_number, text) for name, text in formats.items()}
     environment.filters |= {"bounds": functools.partial(_bounds, metric), "recall_bounds": _recall_bounds}
+    environment.filters |= {"named_bounds": lambda at, name: _bounds(name, at)}
     environment.filters |= {"named": lambda at, name: _number(functools.partial(words.number, name), at)}
     environment.filters |= {
         "breakable": _breakable,

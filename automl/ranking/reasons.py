@@ -42,7 +42,7 @@ def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
         if each.kendall_tau is not None
     ]
     if told:
-        lines.append(f"Rank by probe against realised rank, Kendall's τ: {', '.join(told)}")
+        lines.append(f"Rank by probe against that of the best trials past the head, Kendall's τ: {', '.join(told)}")
     lines += lesson_lines(board, facts.warm_start)
     lines += [f"Not tried: {each.what}: {each.why}" for each in found.not_tried]
     if found.failures:

@@ -67,10 +67,10 @@ def write(
         OutputError: The folder cannot be written.
     """
     target = make_folder(folder.report(reports))
-    within, excluded = limited(study, limits or Limits())
-    board = leaderboard.build(folder, study=within, metric=metric)
-    found = facts.collect(folder, within, board, limits, excluded)
-    found = _complete(folder, within, board, found, load_embedding)
+    study, within = limited(study, limits or Limits())
+    board = leaderboard.build(folder, study=study, metric=metric)
+    found = facts.collect(folder, study, board, within)
+    found = _complete(folder, study, board, found, load_embedding)
     pixels = load_pixels() if load_pixels is not None else None
     if pixels is not None:
         found = replace(found, near_duplicates=_near_duplicates(folder, pixels, found.audit))
@@ -113,7 +113,9 @@ def _complete(
         predicted = {} if said is None else dict(zip(said.rows.tolist(), said.labels.tolist(), strict=True))
         laid = embedding_map(embedding, targets, predicted, seed=seed)
         splits = manifest["split"].astype(str).tolist()
-        suspects = find_suspects(embedding, targets, load_groups(folder), paths, splits, names, seed=seed)
+        suspects = find_suspects(
+            embedding, targets, load_groups(folder), paths, splits, names, predicted=predicted, seed=seed
+        )
     return replace(
         found,
         curves=curves,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl.ranking import words
+from automl.ranking.answer import answer
 from automl.ranking.reasons import why_lines
 from automl.ranking.statistics import METRICS
 
@@ -60,7 +61,7 @@ def to_csv(board: Leaderboard) -> str:
 
 def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
     """Return the answer in sentences, the first 100 rows as a table, why it is so, and the rules."""
-    sentences = words.answer(board)
+    sentences = answer(board) if facts is None else list(facts.answer)
     if facts is not None and facts.limits:
         sentences.insert(0, f"Among trials with {facts.limits} ({facts.excluded} others are left out):")
     lines = [f"# Leaderboard of {text_cell(board.study)}", "", text_cell(" ".join(sentences)), ""]
@@ -127,13 +128,20 @@ def _why(board: Leaderboard, facts: Facts) -> list[str]:
         head = (
             f"backbone | best {words.metric_name(board.metric)} | median | ranked | failed | training | k-NN | linear"
         )
-        lines += ["", "Backbones, by their best trial:", "", f"| {head} | realised rank |", f"|---{'|---:' * 8}|"]
+        lines += [
+            "",
+            "Backbones, by their best trial (realised rank: of the best that trained past the head):",
+            "",
+            f"| {head} | realised rank |",
+            f"|---{'|---:' * 8}|",
+        ]
     for each in found.backbones:
         probes = [
             words.number("accuracy", value) + (f" ({rank})" if rank else "")
             for value, rank in ((each.knn_accuracy, each.knn_rank), (each.linear_accuracy, each.linear_rank))
         ]
-        score, median = words.number(board.metric, each.best_score), words.number(board.metric, each.median_score)
+        score, median = (words.number(board.metric, value) for value in (each.best_score, each.median_score))
+        score += " (head only)" if each.best_is_head else ""
         counts = [str(each.ranked), str(each.failed), words.duration(each.train_seconds)]
         rank = "–" if each.realised_rank is None else str(each.realised_rank)
         lines.append(_line([each.backbone, score, median, *counts, *probes, rank]))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from automl.ranking import words
+from automl.ranking.answer import answer
 from automl.ranking.facts import Facts
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.reasons import why_lines
@@ -52,7 +53,7 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
     if facts is not None and facts.limits:
         others = f"Among trials with {facts.limits}; {facts.excluded} others are left out."
         console.print(others, markup=False, soft_wrap=True, highlight=False)
-    for sentence in (*board.notes, *words.answer(board)):
+    for sentence in (*board.notes, *(answer(board) if facts is None else facts.answer)):
         console.print(sentence, markup=False, soft_wrap=True, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")

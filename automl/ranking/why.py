@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.trial import TrialState
 
 from automl.paths import StudyFolder
 from automl.ranking.costs import Foreseen, foreseen
 from automl.ranking.files import load_json
 from automl.ranking.importance import Importance, importance, importance_by_backbone
 from automl.ranking.leaderboard import Leaderboard, Row
+from automl.ranking.not_tried import NotTried, not_tried
 
-__all__ = ["BackboneFacts", "Cause", "NotTried", "ProbeRank", "Why", "why"]
+__all__ = ["BackboneFacts", "Cause", "ProbeRank", "Why", "why"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,10 @@ class BackboneFacts:
     """What was found out about one backbone. Scores in the study's metric, seconds; `prior` is the published ImageNet
     top-1 of its weights and probes are cross-validated accuracies with their 95 % intervals, all 0…1.
 
-    `ranked` and `failed` count trials, `train_seconds` is the sum over the ranked ones; `included` says whether the
-    shortlist had it, with the `reason`; the ranks (1 is best) are among the backbones that have both.
+    `ranked` and `failed` count trials, `fine_tuned` those that ran to their end and trained more than the head;
+    `train_seconds` is the sum over the ranked ones. Best and median are of the trials that ran to their end, if any
+    did; `best_is_head` is whether the best trained the head only. `included` says whether the shortlist had it, with
+    the `reason`. The ranks (1 is best) are among the backbones with a fine-tuned trial, by the best of these.
     """
 
     backbone: str
@@ -40,6 +41,8 @@ class BackboneFacts:
     best_trial: int | None
     best_score: float | None
     median_score: float | None
+    fine_tuned: int
+    best_is_head: bool | None
     train_seconds: float | None
     seconds_per_epoch: float | None
     prior: float | None
@@ -56,7 +59,7 @@ class BackboneFacts:
 
 @dataclass(frozen=True)
 class ProbeRank:
-    """How a probe's order of the backbones agrees with that of their best trials: Kendall's τ-b, -1…1.
+    """How a probe's order of the backbones agrees with that of their best fine-tuned trials: Kendall's τ-b, -1…1.
 
     None where it is not defined: fewer than two backbones, or all equal.
     """
@@ -64,14 +67,6 @@ class ProbeRank:
     probe: str
     backbones: int
     kendall_tau: float | None
-
-
-@dataclass(frozen=True)
-class NotTried:
-    """Something that a person might expect among the trials, and why it is not there."""
-
-    what: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -101,10 +96,18 @@ class Why:
     foreseen: tuple[Foreseen, ...]
 
 
-def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard, backbones_shown: int | None = None) -> Why:
+def why(
+    folder: StudyFolder,
+    study: optuna.Study,
+    board: Leaderboard,
+    *,
+    whole: optuna.Study | None = None,
+    backbones_shown: int | None = None,
+) -> Why:
     """Collect the facts from the leaderboard, the study's attributes and trials, and the plan's file.
 
     Args:
+        whole: The study with the trials that a filter left out: those were tried, too.
         backbones_shown: For how many backbones importance is wanted, the most tried ones; default: for all.
     """
     plan = load_json(folder.plan) or {}
@@ -113,7 +116,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard, backbones_
     first: dict[str, str] = {}
     for failure in board.failures:
         first.setdefault(failure.reason, failure.message)
-    causes = Counter(failure.reason for failure in board.failures)
+    causes = Counter(failure.reason for failure in board.failures if failure.reason != "skipped")  # not begun
     budget = study.user_attrs.get("budget_seconds")
     return Why(
         objective=str(study.user_attrs.get("metric", "accuracy")),
@@ -121,7 +124,7 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard, backbones_
         importance_by_backbone=importance_by_backbone(study, backbones_shown),
         backbones=backbones,
         probes=tuple(_probe(name, backbones) for name in ("knn", "linear")),
-        not_tried=(*_unscreened(plan), *_not_tried(study, backbones, plan.get("warnings") or ())),
+        not_tried=tuple(not_tried(whole or study, plan)),
         failures=tuple(Cause(reason, n, first[reason]) for reason, n in causes.most_common()),
         stage_seconds=dict(study.user_attrs.get("stage_seconds") or {}),
         budget_seconds=None if budget is None else float(budget),
@@ -131,17 +134,20 @@ def why(folder: StudyFolder, study: optuna.Study, board: Leaderboard, backbones_
 
 def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) -> tuple[BackboneFacts, ...]:
     """In the order of their best trials; those without a score last."""
-    lost = Counter(failure.backbone for failure in board.failures)
+    lost = Counter(failure.backbone for failure in board.failures if failure.reason != "skipped")
     tried: dict[str, list[Row]] = {}
     for row in board.rows:
         tried.setdefault(row.backbone, []).append(row)
     best = board.best_by_backbone
-    realised = {name: float(-rows[0].rank) for name, rows in tried.items()}
+    whole = {name: [row for row in rows if row.state == "COMPLETE"] for name, rows in tried.items()}
+    tuned = {name: [row for row in rows if not _is_head(row)] for name, rows in whole.items()}
+    realised = {name: float(-rows[0].rank) for name, rows in tuned.items() if rows}
     ranks = {probe: _ranks(screened, f"{probe}_accuracy", realised) for probe in ("knn", "linear")}
     both = sorted((name for name in realised if name in ranks["linear"]), key=lambda name: -realised[name])
     table = []
     for name in dict.fromkeys([*tried, *lost, *screened]):
         rows, probe = tried.get(name, []), screened.get(name, {})
+        judged = whole.get(name) or rows
         seconds = [row.train_seconds for row in rows if row.train_seconds is not None]
         table.append(
             BackboneFacts(
@@ -150,7 +156,9 @@ def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) ->
                 failed=lost[name],
                 best_trial=best[name].trial if rows else None,
                 best_score=best[name].score if rows else None,
-                median_score=stats.median(row.score for row in rows) if rows else None,
+                median_score=stats.median(row.score for row in judged) if judged else None,
+                fine_tuned=len(tuned.get(name, [])),
+                best_is_head=_is_head(best[name]) if rows else None,
                 train_seconds=math.fsum(seconds) if seconds else None,
                 seconds_per_epoch=probe.get("seconds_per_epoch"),
                 prior=probe.get("prior"),
@@ -166,6 +174,10 @@ def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) ->
             )
         )
     return tuple(table)
+
+
+def _is_head(row: Row) -> bool:
+    return {**row.params, **row.spec}.get("freeze_depth") == 1.0
 
 
 def _pair(value: Any) -> tuple[float, float] | None:
@@ -195,71 +207,3 @@ def _kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
     x, y = (np.sign(np.subtract.outer(side, side)) for side in np.array(pairs).T)
     untied = float(np.abs(x).sum() * np.abs(y).sum())
     return float((x * y).sum() / math.sqrt(untied)) if untied else None
-
-
-def _unscreened(plan: Mapping[str, Any]) -> list[NotTried]:
-    known = [each for each in plan.get("unscreened") or () if isinstance(each, dict)]
-    return [NotTried(str(each.get("backbone")), str(each.get("reason"))) for each in known]
-
-
-def _not_tried(study: optuna.Study, backbones: Sequence[BackboneFacts], warnings: Sequence[str]) -> list[NotTried]:
-    untried = [each for each in backbones if not each.ranked and not each.failed]
-    found = [NotTried(each.backbone, each.reason) for each in untried if each.included is False]
-    for each in untried:
-        if each.included:
-            found.append(NotTried(each.backbone, "it was on the shortlist, but the search ended before its turn"))
-    trials = study.get_trials(deepcopy=False)
-    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-    if waiting:
-        one = waiting == 1
-        found.append(
-            NotTried(
-                f"{waiting} planned trial{'' if one else 's'}",
-                f"the search ended before {'its' if one else 'their'} turn; automl resume goes on with "
-                f"{'it' if one else 'them'}",
-            )
-        )
-    skipped = [trial for trial in trials if trial.user_attrs.get("reason") == "skipped"]
-    if skipped:
-        found.append(
-            NotTried(
-                f"{len(skipped)} proposal{'' if len(skipped) == 1 else 's'} of the sampler",
-                f"too little time was left; the first: {skipped[0].user_attrs.get('message', '')}",
-            )
-        )
-    found += [NotTried(what, why) for what, why in (study.user_attrs.get("not_tried") or {}).items()]
-    return found + _choices(study, warnings)
-
-
-def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
-    """Choices of a categorical parameter that no trial with a score took. `warnings`: of the plan."""
-    offered: dict[str, dict[Any, None]] = {}
-    outcomes: dict[tuple[str, Any], Counter[str]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        scored = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        reason = "scored" if scored else str(trial.user_attrs.get("reason") or "waiting")
-        for name, distribution in trial.distributions.items():
-            if name == "backbone" or not isinstance(distribution, CategoricalDistribution):
-                continue
-            offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
-            outcomes.setdefault((name, trial.params[name]), Counter())[reason] += 1
-    untaken = [
-        (name, choice, outcomes.get((name, choice), Counter()))
-        for name, choices in offered.items()
-        for choice in choices
-        if not outcomes.get((name, choice), Counter())["scored"]
-    ]
-    return [NotTried(f"{name} {choice}", _untaken(name, choice, found, warnings)) for name, choice, found in untaken]
-
-
-def _untaken(name: str, choice: Any, outcomes: Counter[str], warnings: Sequence[str]) -> str:
-    """Say why no trial with this choice has a score. `outcomes`: of the trials with it."""
-    counts = [(n, reason) for reason, n in outcomes.most_common()]
-    if counts:
-        ended = [
-            f"{n} {'without enough time left' if why == 'skipped' else why.replace('_', ' ')}" for n, why in counts
-        ]
-        return f"no trial with this choice has a score: {', '.join(ended)}"
-    if name == "freeze_depth" and choice != 1.0 and any("past the head" in each for each in warnings):
-        return "the plan found the budget too short to train anything past the head"
-    return "neither the first configurations nor the sampler's proposals had this choice"

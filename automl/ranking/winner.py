@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,16 @@ from automl.ranking import words
 from automl.ranking.files import load_curve, load_groups, load_predictions, read_predictions
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.reliability import Bin, calibration_error, reliability
-from automl.ranking.statistics import METRICS, ClassScore, Predictions, confusion, per_class, recall_limits, score
+from automl.ranking.statistics import (
+    METRICS,
+    ClassScore,
+    Predictions,
+    confusion,
+    interval,
+    per_class,
+    recall_limits,
+    score,
+)
 
 __all__ = ["Confusion", "Mistake", "MixUp", "Winner", "class_names", "winner"]
 
@@ -61,10 +71,13 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial. `metrics` are computed from its kept predictions (log loss in nats), `epochs` is its history."""
+    """The best trial. `metrics` are computed from its kept predictions (log loss in nats) on the `images` of
+    validation, `metrics_ci95` are their 95 % intervals, `epochs` is its history."""
 
     trial: int
+    images: int
     metrics: Mapping[str, float]
+    metrics_ci95: Mapping[str, tuple[float, float]]
     epochs: tuple[Mapping[str, float], ...]
     confusions: tuple[Confusion, ...]
     reliability: tuple[Bin, ...]
@@ -98,7 +111,9 @@ def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: 
         mistakes = _mistakes(predictions, labels, paths)
     return Winner(
         trial=trial,
+        images=0 if predictions is None else len(predictions.targets),
         metrics={} if predictions is None else {name: score(name, predictions) for name in METRICS},
+        metrics_ci95={} if predictions is None else _intervals(predictions),
         epochs=tuple(load_curve(folder.trial(trial))),
         confusions=tuple(confusions),
         reliability=bins,
@@ -106,6 +121,13 @@ def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: 
         mistakes=mistakes,
         mistaken=None if predictions is None else int((predictions.labels != predictions.targets).sum()),
     )
+
+
+def _intervals(predictions: Predictions) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of every metric that these images have."""
+    known = [name for name in METRICS if math.isfinite(score(name, predictions))]
+    found = {name: interval(name, predictions) for name in known}
+    return {name: (each.low, each.high) for name, each in found.items()}
 
 
 def class_names(names: Sequence[str], classes: int) -> list[str]:

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automl.ranking.confirmed import Confirmation
-    from automl.ranking.leaderboard import Leaderboard, Row
-    from automl.ranking.statistics import BestCorrected
+    from automl.ranking.leaderboard import Leaderboard
 
 __all__ = [
     "STOP_REASONS",
-    "answer",
     "bounds",
     "compact",
     "count",
@@ -51,10 +48,14 @@ def metric_name(metric: str) -> str:
 
 
 def number(metric: str, value: float | None) -> str:
-    """Return a score as a person reads it: ``94.2 %``, or ``0.213`` for the log loss."""
+    """Return a score as a person reads it: ``94.2 %``, or ``0.213`` for the log loss. What is not all is not 100 %:
+    ``99.97 %``."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.3f}" if metric in {"log_loss", "ece"} else f"{100 * value:.1f} %"
+    if metric in {"log_loss", "ece"}:
+        return f"{value:.3f}"
+    digits = next((n for n in (1, 2, 3) if value >= 1 or f"{100 * value:.{n}f}" != f"{100:.{n}f}"), 4)
+    return f"{100 * value:.{digits}f} %"
 
 
 def bounds(metric: str, limits: tuple[float, float] | None) -> str:
@@ -144,44 +145,6 @@ def describe(params: Mapping[str, Any]) -> list[str]:
     return [param(name, params[name]) for name in known + rest]
 
 
-def answer(board: Leaderboard) -> list[str]:
-    """Return the outcome of the search in plain sentences."""
-    best = board.best
-    if best is None:
-        failed = f" {count(len(board.failures), 'trial')} ended without a score." if board.failures else ""
-        return [f"No trial has a score yet.{failed}"]
-    images = f" on {count(board.validation_images, 'validation image')}" if board.validation_images else ""
-    scored = (
-        f"{number(board.metric, best.score)} {metric_name(board.metric)}{images}"
-        + (f", 95 % interval {bounds(board.metric, best.ci95)}." if best.ci95 else "; no interval.")
-    )  # fmt: skip
-    name = f"{short(best.backbone)} (trial {best.trial})"
-    sentences = [f"{name} leads with {scored}"]
-    if board.confirmation is not None:
-        sentences = [_confirmed(board, name, board.confirmation), f"In the search it had {scored}"]
-    if best.state == "PRUNED":
-        sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
-    elif best.ci95:
-        sentences.append(_ties(board))
-    if board.best_corrected is not None and board.confirmation is None:
-        sentences.append(_luck(board.metric, board.best_corrected))
-    sentences += board.trained_again
-    test = test_score(board)
-    if test is not None:
-        refitted = (board.refit or {}).get("trial")
-        who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
-        on = int((board.refit or {}).get("trained_on") or 0)
-        how = "Retrained in full" if retrained(board) else "Handed over as its trial left it, without a refit"
-        if on:
-            how = f"Trained on for {count(on, 'epoch')} with the validation images, there being no time for a refit"
-        limits = test_interval(board)
-        sure = f" (95 % interval {bounds(board.metric, limits)})" if limits else ""
-        sentences.append(f"{how}, {who} scored {number(board.metric, test)}{sure} on the test images.")
-    elif board.refit is None:
-        sentences.append("It has not been retrained in full yet, so no test score is known.")
-    return sentences
-
-
 def retrained(board: Leaderboard) -> bool:
     """Whether the package holds a refit, and not a trial's own weights."""
     return board.refit is not None and bool(board.refit.get("refitted", True))
@@ -222,69 +185,3 @@ def difference_bounds(metric: str, limits: tuple[float, float] | None) -> str:
 def difference(metric: str, value: float) -> str:
     """Return a difference of two scores: ``1.3 points``, which are hundredths, or nats of the log loss."""
     return f"{value:.4f} nats" if metric == "log_loss" else f"{100 * value:.1f} points"
-
-
-def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
-    metric, once = board.metric, found.runs == 1
-    often = "once" if once else f"{found.runs} times"
-    where = ("on a new split" if once else "on new splits") if found.redrawn else "on the same validation images"
-    expected = ""
-    if found.expected is not None:
-        only = ", of the images alone: one run does not show what a seed changes" if once else ""
-        expected = (
-            f" Less the luck of being chosen by that, expect {number(metric, found.expected)} "
-            f"(95 % interval {bounds(metric, found.expected_ci95)}{only}) on new images."
-        )
-    elif not found.redrawn and board.best_corrected is not None:
-        expected = (
-            " These images picked it before, so expect less on new ones: of the best score of the search, that picking "
-            f"accounts for about {difference(metric, board.best_corrected.luck)}."
-        )
-    return (
-        f"{name} was chosen: trained again {often} {where}, as {len(found.trials)} of the best were, it scored "
-        f"{number(metric, found.chosen.score)} {'there' if once else 'on average'}; {found.why}.{expected}"
-    )
-
-
-def _luck(metric: str, found: BestCorrected) -> str:
-    expected = f"{number(metric, found.value)} (95 % interval {bounds(metric, found.ci95)})"
-    if found.trials == 1:
-        return f"No other trial was compared, so its score owes nothing to picking: expect {expected} on new images."
-    picked = f"It was picked as the best of {found.trials:,}, which accounts for about "
-    return f"{picked}{difference(metric, found.luck)} of its score: expect {expected} on new images."
-
-
-def _ties(board: Leaderboard) -> str:
-    compared = [row for row in board.rows[1:] if row.behind_best_ci95 is not None]
-    tied: tuple[Row, ...] = board.tied
-    if board.confirmation is not None:
-        others = [each for each in board.confirmation.trials if each.trial != board.confirmation.winner]
-        alike, one = sum(each.tied for each in others), len(others) == 1
-        if not alike:
-            them = "The other one that was trained again is" if one else "All others that were trained again are"
-            return f"{them} behind the best mean by more than chance explains."
-        them = (
-            "The other one that was trained again"
-            if one
-            else f"Of {len(others)} others that were trained again {alike}"
-        )
-        return f"{them} {'is' if alike == 1 else 'are'} tied: by these runs not to be told apart from the best mean."
-    if not compared:
-        return "No other finished trial could be compared with it."
-    if not tied and len(compared) == 1:
-        return "The only other finished trial is behind it by more than chance explains."
-    if not tied:
-        return f"All {count(len(compared), 'other finished trial')} are behind it by more than chance explains."
-    verb = "is" if len(tied) == 1 else "are"
-    sentence = (
-        f"{len(tied)} of {count(len(compared), 'other finished trial')} {verb} tied with it: "
-        "on these images they cannot be told apart."
-    )
-    timed = [row for row in (*tied, *board.rows[:1]) if row.latency_ms is not None]
-    fastest = min(timed, key=lambda row: (row.latency_ms or 0.0, row.rank), default=None)
-    if fastest is not None and board.best is not None and (fastest.latency_ms or 0) < (board.best.latency_ms or 0):
-        sentence += (
-            f" The fastest of them is {short(fastest.backbone)} (trial {fastest.trial}): "
-            f"{milliseconds(fastest.latency_ms)} an image instead of {milliseconds(board.best.latency_ms)}."
-        )
-    return sentence

@@ -12,7 +12,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from automl.paths import StudyFolder, make_folder
-from automl.ranking import leaderboard, report, tables, terminal, words
+from automl.ranking import leaderboard, report, tables, terminal
+from automl.ranking.answer import answer
 from automl.ranking.confirmed import Confirmation, choose
 from automl.ranking.facts import schema
 from automl.ranking.ranks import best_trial
@@ -110,7 +111,7 @@ def test_before_it_is_decided_the_search_ranks(tmp_path: Path) -> None:
     (told,) = board.trained_again
     assert "cut short" in told
     assert "trial 0 90.0 % (in the search 98.0 %)" in told
-    assert told in words.answer(board)  # beside what the search leads one to expect
+    assert told in answer(board)  # beside what the search leads one to expect
 
 
 def test_cut_off_in_the_first_run_those_that_had_theirs_are_chosen_from(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_cut_off_in_the_first_run_those_that_had_theirs_are_chosen_from(tmp_path
     decided(study, found)
     assert (
         "of the images alone: one run does not show what a seed changes"
-        in words.answer(leaderboard.build(folder, study=study))[0]
+        in answer(leaderboard.build(folder, study=study))[0]
     )
     study.set_user_attr("confirmation", {**kept, "done": done[:1]})
     assert choose(folder, study) is None
@@ -160,12 +161,14 @@ def test_validation_images_that_were_given_are_no_new_split(tmp_path: Path) -> N
     assert (found.expected, found.redrawn) == (None, False)
     decided(study, found)
     board = leaderboard.build(folder, study=study)
-    first = words.answer(board)[0]
+    first = answer(board)[0]
     assert "on the same validation images" in first
     assert "These images picked it before, so expect less on new ones" in first
     assert "new split" not in first
     assert "on the validation images that were given" in board.rules[-1]
-    assert not any("tied with the best" in rule for rule in board.rules)  # the winner is what others are tied with
+    assert not any(
+        "A finished trial is tied with the best" in rule for rule in board.rules
+    )  # the winner is what others are tied with
     assert "on the same validation images" in tables.to_markdown(board)
 
 
@@ -179,7 +182,7 @@ def test_where_another_than_the_first_of_the_search_wins_its_ties_are_not_inheri
     board = leaderboard.build(folder, study=study)
     assert [row.trial for row in board.rows[:2]] == [1, 0]
     assert not any(row.tied_with_best or row.behind_best_ci95 for row in board.rows[2:])
-    assert "The other one that was trained again is behind the best mean" in words.answer(board)[2]
+    assert "The other one that was trained again is behind the best mean" in answer(board)[2]
     assert board.best_by_backbone["timm/a"].trial == 0  # by the scores of the search
 
 
@@ -224,9 +227,9 @@ def test_the_leaderboard_has_the_winner_first_then_the_confirmed(tmp_path: Path)
     assert board.rows[0].confirmed_score == pytest.approx(0.95)
     assert board.rows[3].confirmed_score is None
     assert (best_trial(study) or study.trials[3]).number == 0
-    assert "was chosen: trained again 3 times on new splits, as 3 of the best were" in words.answer(board)[0]
-    assert "expect 95.0 % (95 % interval" in words.answer(board)[0]
-    assert words.answer(board)[1].startswith("In the search it had 96.0 % accuracy")
+    assert "was chosen: trained again 3 times on new splits, as 3 of the best were" in answer(board)[0]
+    assert "expect 95.0 % (95 % interval" in answer(board)[0]
+    assert answer(board)[1].startswith("In the search it had 96.0 % accuracy")
     assert "0 (chosen) | 95.0 %" in tables.to_markdown(board)
     assert "95.0 %" in terminal.table(board).splitlines()[2]
     unconfirmed = leaderboard.build(folder, study=study, confirmation=False)

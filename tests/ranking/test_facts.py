@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import kendalltau
 
 from automl.ranking import facts, tables, words
+from automl.ranking.answer import answer
 from automl.ranking.fronts import COSTS, front, fronts
 from automl.ranking.importance import importance, importance_by_backbone
 from automl.ranking.leaderboard import build
@@ -24,9 +25,9 @@ from automl.ranking.why import why
 
 
 def told(made: Any, limits: Limits | None = None) -> tuple[Any, Any]:
-    within, excluded = limited(made.study, limits or Limits())
-    board = build(made.folder, study=within)
-    return board, facts.collect(made.folder, within, board, limits, excluded)
+    study, within = limited(made.study, limits or Limits())
+    board = build(made.folder, study=study)
+    return board, facts.collect(made.folder, study, board, within)
 
 
 @pytest.mark.parametrize("cost", COSTS)
@@ -94,6 +95,11 @@ def test_nothing_within_the_limits_is_no_answer(textile: Any) -> None:
     assert board.best is None
     assert found.excluded == 12
     assert "12 others are left out" in table(board, found)
+    assert found.answer[0].startswith("None of 12 trials keeps within at most 1 parameters: the smallest is ")
+    for text in (table(board, found), tables.to_markdown(board, found)):
+        assert found.answer[0] in text
+        assert "No trial has a score" not in text
+    assert found.why.not_tried == told(textile)[1].why.not_tried  # a filter does not undo what was tried
 
 
 def test_why_counts_what_is_there(textile: Any) -> None:
@@ -104,7 +110,8 @@ def test_why_counts_what_is_there(textile: Any) -> None:
         assert each.ranked == len(rows)
         assert each.failed == sum(failure.backbone == each.backbone for failure in board.failures)
         assert each.best_score == rows[0].score
-        assert each.median_score == pytest.approx(np.median([row.score for row in rows]))
+        whole = [row.score for row in rows if row.state == "COMPLETE"]
+        assert each.median_score == pytest.approx(np.median(whole))
         assert each.train_seconds == pytest.approx(sum(row.train_seconds for row in rows))
     assert {each.reason: each.trials for each in reasons.failures} == {"diverged": 1, "out_of_memory": 1, "crashed": 1}
     assert [each.realised_rank for each in reasons.backbones] == [1, 2, 3]
@@ -147,7 +154,8 @@ def test_what_was_not_tried_is_named_with_the_reason(make_study: Callable[..., A
     found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
     assert "automl resume goes on with it" in found["1 planned trial"]
     assert "16 s are left" in found["1 proposal of the sampler"]
-    assert found["freeze_depth 1.0"].startswith("neither the first configurations")  # two trials had 0.5
+    assert "not to begin" not in found["freeze_depth 1.0"]
+    assert found["freeze_depth 1.0"].startswith("none of the first configurations has it")  # two trials had 0.5
     assert "freeze_depth 0.5" not in found
     assert any("too slow" in reason for reason in found.values())
 
@@ -155,10 +163,10 @@ def test_what_was_not_tried_is_named_with_the_reason(make_study: Callable[..., A
 @pytest.mark.parametrize(
     ("outcome", "warnings", "why_not"),
     [
-        ("skipped", [], "no trial with this choice has a score: 2 without enough time left"),
-        ("out_of_memory", [], "no trial with this choice has a score: 2 out of memory"),
+        ("skipped", [], "no trial with this choice ran to its end: 2 not begun for lack of time"),
+        ("out_of_memory", [], "no trial with this choice ran to its end: 2 out of memory"),
         (None, ["the budget is too short to train anything past the head: …"], "the plan found the budget too short"),
-        (None, ["another"], "neither the first configurations nor the sampler's proposals"),
+        (None, ["another"], "none of the first configurations has it"),
     ],
 )
 def test_why_a_choice_has_no_score(
@@ -210,7 +218,7 @@ def test_terminal_tells_the_same_facts(textile: Any) -> None:
     for phrase in (
         *("Best score for its latency", "Best score for its parameters", "Best score for its training time"),
         *("What mattered:", "Kendall's τ: k-NN", "Without a score: diverged 1", "Time of 10 min: audit"),
-        *words.answer(board),
+        *answer(board),
     ):
         assert phrase in text
     for each in found.why.backbones:
@@ -225,7 +233,7 @@ def test_an_estimate_that_takes_the_luck_off_is_told(textile: Any) -> None:
     assert board.best_corrected.luck == pytest.approx(board.best.score - board.best_corrected.value)
     found = BestCorrected(0.951, (0.92, 0.97), 0.0123, 40, "some method")
     with_it, without = replace(board, best_corrected=found), replace(board, best_corrected=None)
-    (sentence,) = (each for each in words.answer(with_it) if each not in words.answer(without))
+    (sentence,) = (each for each in answer(with_it) if each not in answer(without))
     assert sentence == (
         "It was picked as the best of 40, which accounts for about 1.2 points of its score: "
         "expect 95.1 % (95 % interval 92.0 – 97.0 %) on new images."
@@ -237,7 +245,7 @@ def test_an_estimate_that_takes_the_luck_off_is_told(textile: Any) -> None:
         "value": 0.951, "ci95": [0.92, 0.97], "luck": 0.0123, "trials": 40, "method": "some method",
     }  # fmt: skip
     alone = replace(board, best_corrected=replace(found, luck=0.0, trials=1))
-    assert "No other trial was compared" in " ".join(words.answer(alone))
+    assert "No other trial was compared" in " ".join(answer(alone))
 
 
 def test_pointers_know_where_they_are() -> None:

@@ -1,0 +1,108 @@
+"""What a person might expect among the trials of a study and does not find, and why it is not there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+__all__ = ["NotTried", "not_tried"]
+
+
+@dataclass(frozen=True)
+class NotTried:
+    """Something that a person might expect among the trials, and why it is not there."""
+
+    what: str
+    why: str
+
+
+def not_tried(study: optuna.Study, plan: Mapping[str, Any]) -> list[NotTried]:
+    """Return the backbones, planned trials, proposals and choices that `study` did not try, or not to the end.
+
+    Args:
+        plan: The content of ``plan.json``; may be empty.
+    """
+    screened = {str(each["backbone"]): each for each in plan.get("screening") or () if isinstance(each, dict)}
+    return _unscreened(plan) + _rest(study, screened, plan.get("warnings") or ())
+
+
+def _unscreened(plan: Mapping[str, Any]) -> list[NotTried]:
+    known = [each for each in plan.get("unscreened") or () if isinstance(each, dict)]
+    return [NotTried(str(each.get("backbone")), str(each.get("reason"))) for each in known]
+
+
+def _rest(study: optuna.Study, screened: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> list[NotTried]:
+    trials = study.get_trials(deepcopy=False)
+    begun = {each.params.get("backbone") for each in trials if each.user_attrs.get("reason") != "skipped"}
+    untried = {name: each for name, each in screened.items() if name not in begun}
+    found = [
+        NotTried(name, str(each.get("reason") or "")) for name, each in untried.items() if not each.get("included")
+    ]
+    for name, each in untried.items():
+        if each.get("included"):
+            found.append(NotTried(name, "it was on the shortlist, but the search ended before its turn"))
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    if waiting:
+        one = waiting == 1
+        found.append(
+            NotTried(
+                f"{waiting} planned trial{'' if one else 's'}",
+                f"the search ended before {'its' if one else 'their'} turn; automl resume goes on with "
+                f"{'it' if one else 'them'}",
+            )
+        )
+    skipped = [trial for trial in trials if trial.user_attrs.get("reason") == "skipped"]
+    if skipped:
+        found.append(
+            NotTried(
+                f"{len(skipped)} proposal{'' if len(skipped) == 1 else 's'} of the sampler",
+                f"too little time was left; the first: {skipped[0].user_attrs.get('message', '')}",
+            )
+        )
+    found += [NotTried(what, why) for what, why in (study.user_attrs.get("not_tried") or {}).items()]
+    return found + _choices(study, warnings)
+
+
+def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
+    """Choices of a categorical parameter that no trial ran to its end. `warnings`: of the plan."""
+    trials = study.get_trials(deepcopy=False)
+    offered: dict[str, dict[Any, None]] = {}
+    outcomes: dict[tuple[str, Any], Counter[str]] = {}
+    for trial in trials:
+        ended = {TrialState.COMPLETE: "whole", TrialState.PRUNED: "stopped early"}.get(trial.state)
+        reason = ended or str(trial.user_attrs.get("reason") or trial.state.name.lower())
+        for name, distribution in trial.distributions.items():
+            if name == "backbone" or not isinstance(distribution, CategoricalDistribution):
+                continue
+            offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
+            outcomes.setdefault((name, trial.params[name]), Counter())[reason] += 1
+    proposed = sum(each.user_attrs.get("origin") == "sampler" for each in trials)
+    return [
+        NotTried(f"{name} {choice}", _unseen(name, choice, found, proposed, warnings))
+        for name, choices in offered.items()
+        for choice in choices
+        if not (found := outcomes.get((name, choice), Counter()))["whole"]
+    ]
+
+
+def _unseen(name: str, choice: Any, outcomes: Counter[str], proposed: int, warnings: Sequence[str]) -> str:
+    """Say why no trial with this choice ran to its end. `outcomes`: of the trials with it; `proposed`: how many the
+    sampler proposed."""
+    if outcomes:
+        ended = [
+            f"{n} {'not begun for lack of time' if reason == 'skipped' else reason.replace('_', ' ')}"
+            for reason, n in outcomes.most_common()
+        ]
+        return f"no trial with this choice ran to its end: {', '.join(ended)}"
+    if name == "freeze_depth" and choice != 1.0 and any("past the head" in each for each in warnings):
+        return "the plan found the budget too short to train anything past the head"
+    if not proposed:
+        return "none of the first configurations has it, and the search ended before the sampler proposed any"
+    asked = "the only proposal" if proposed == 1 else f"the {proposed} proposals"
+    return f"neither the first configurations nor {asked} of the sampler had this choice"
