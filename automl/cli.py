@@ -371,10 +371,12 @@ def _search(
             progress=Progress(), show_plan=show_plan, plan_only=plan_only, started=_started,
         )  # fmt: skip
     if plan_only:
-        given = {"--budget": budget, "--trials": trials, "--seed": seed, "--repeats": repeats, "--out": root}
-        options = [str(each) for name, value in given.items() if value is not None for each in (name, value)]
-        begins = join(["automl", "search", str(data), "--space", space, *options])
-        say(f"Search       {begins}    (what was decoded and embedded there is used again)")
+        given = [("--budget", budget), ("--trials", trials), ("--seed", seed), ("--repeats", repeats), ("--out", root)]
+        given += [("--weights-dir", weights_dir), ("--ray-address", ray_address)]
+        given += [("--warm-start", each) for each in warm_start or ()]
+        options = [str(each) for name, value in given if value is not None for each in (name, value)]
+        begins = join(["automl", "search", "--space", space, *options, "--", str(data)])
+        say(f"Search       {begins}    (uses what was decoded and embedded; what trials cost is measured again)")
         show(folder.plan)
         return
     close(root, page, interrupt.code, as_json)

@@ -6,7 +6,7 @@ The study says what was done. Everything else is found in its folder, checked, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,10 +42,13 @@ from automl.stages import (
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 __all__ = ["resume"]
 
 logger = logging.getLogger(__name__)
+
+MADE_ANEW = ("first answer", "hand over", "train again")  # choices of a plan
 
 
 def resume(
@@ -123,7 +126,8 @@ def resume(
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
             added = len(config.backbones) > known
             if wider is not None or added or made.unfinished or more_budget is not None:
-                made = _planned_again(job, made, progress, added=added and not made.unfinished)
+                trials = study.get_trials(deepcopy=False)
+                made = _planned_again(job, made, progress, added=added and not made.unfinished, trials=trials)
                 show_plan(made, dataset)
             write_atomic(folder.resolved, dump_config(config))
             study = widen(study, job, made)
@@ -146,11 +150,12 @@ def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, i
     return extended(old, config).model_copy(update={"search": config.search}), len(old.backbones)
 
 
-def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool) -> Plan:
+def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, trials: Sequence[FrozenTrial]) -> Plan:
     """Screen the backbones that were not screened yet, and plan again with what the study tries already kept.
 
     Args:
         added: Whether the space has backbones that the study did not have, one of which must do.
+        trials: Of the study.
     """
     config, budget, known = job.config, job.budget, {each.backbone for each in made.screened}
     rest = [each.name for each in config.backbones if each.name not in known]
@@ -164,8 +169,8 @@ def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool) -> 
     space = make_space([each.name for each in config.backbones], config.params)
     again = make_plan(
         config, job.dataset, space, [*screened, *new.found], seconds_left=budget.left(), seconds_spent=budget.spent(),
-        choices=[each for each in made.choices if each["name"] not in ("hand over", "train again")],
-        unscreened=new.left_out, keep=made.backbones, at_once=job.share.concurrency,
+        choices=[each for each in made.choices if each["name"] not in MADE_ANEW],
+        unscreened=new.left_out, keep=made.backbones, at_once=job.share.concurrency, trials=trials,
     )  # fmt: skip
     if made.unfinished and not made.warm_start and config.search.warm_start:  # it was killed before it could learn
         try:

@@ -134,8 +134,8 @@ def find_near_duplicates(
     note = (
         f"Images of all splits{looked} were compared as grey pictures of {SIDE} px. Here a correlation of "
         f"{least:.4f} counts: at the {NEIGHBOURS}th nearest image it usually is {usual:.4f}. Exact copies are not "
-        "listed again. Re-encoded and brightened copies are nearly all found, resized ones of small pictures often not, "
-        "crops, flips and rotations never."
+        "listed again. Re-encoded and brightened copies are nearly all found, resized ones of small pictures often "
+        "not, crops, flips and rotations never."
     )
     warning = _warning(between)
     return NearDuplicates(len(rows), len(groups), len(between), least, note, warning, tuple(groups[:LISTED]))

@@ -82,18 +82,24 @@ def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
                 continue
             offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
             outcomes.setdefault((name, trial.params[name]), Counter())[reason] += 1
+    planned: set[tuple[str, Any]] = set()
+    waiting = [each.system_attrs.get("fixed_params") or {} for each in trials if each.state == TrialState.WAITING]
+    for params in [*waiting, *(study.user_attrs.get("not_begun") or ())]:
+        planned.update(params.items())
     proposed = sum(each.user_attrs.get("origin") == "sampler" for each in trials)
     return [
-        NotTried(f"{name} {choice}", _unseen(name, choice, found, proposed, warnings))
+        NotTried(f"{name} {choice}", _unseen(name, choice, found, (name, choice) in planned, proposed, warnings))
         for name, choices in offered.items()
         for choice in choices
         if not (found := outcomes.get((name, choice), Counter()))["whole"]
     ]
 
 
-def _unseen(name: str, choice: Any, outcomes: Counter[str], proposed: int, warnings: Sequence[str]) -> str:
-    """Say why no trial with this choice ran to its end. `outcomes`: of the trials with it; `proposed`: how many the
-    sampler proposed."""
+def _unseen(
+    name: str, choice: Any, outcomes: Counter[str], planned: bool, proposed: int, warnings: Sequence[str]
+) -> str:
+    """Say why no trial with this choice ran to its end. `outcomes`: of the trials with it; `planned`: whether
+    something that was not begun has it; `proposed`: how many the sampler proposed."""
     if outcomes:
         ended = [
             f"{n} {'not begun for lack of time' if reason == 'skipped' else reason.replace('_', ' ')}"
@@ -102,6 +108,8 @@ def _unseen(name: str, choice: Any, outcomes: Counter[str], proposed: int, warni
         return f"no trial with this choice ran to its end: {', '.join(ended)}"
     if name == "freeze_depth" and choice != 1.0 and any("past the head" in each for each in warnings):
         return "the plan found the budget too short to train anything past the head"
+    if planned:
+        return "a configuration that was planned has it, but its turn did not come, or it did not fit the time left"
     if not proposed:
         return "none of the first configurations has it, and the search ended before the sampler proposed any"
     asked = "the only proposal" if proposed == 1 else f"the {proposed} proposals"

@@ -42,6 +42,7 @@ class Cost:
     fixed_mb, image_mb: memory of a training step (the first whatever the batch, the second for each of its images), by
         freeze depth.
     available_mb: memory that there was on the device.
+    batch_norm: whether it has BatchNorm, whose statistics are estimated anew before every evaluation where it trains.
     """
 
     forward_seconds: float
@@ -51,6 +52,7 @@ class Cost:
     peak_memory_mb: float
     parameters: int
     device: str = ""
+    batch_norm: bool = True
     fixed_seconds: dict[float, float] = field(default_factory=dict)
     fixed_mb: dict[float, float] = field(default_factory=dict)
     image_mb: dict[float, float] = field(default_factory=dict)
@@ -85,11 +87,20 @@ class Cost:
         return fixed / batch_size + pixels * self._at({**self.step_seconds, 1.0: self.forward_seconds}, depth)
 
     def epoch_seconds(
-        self, depth: float, train_images: int, evaluated_images: int, *, batch_size: int, pixels: float = 1.0
+        self,
+        depth: float,
+        train_images: int,
+        evaluated_images: int,
+        *,
+        recalibration_images: int = 0,
+        batch_size: int,
+        pixels: float = 1.0,
     ) -> float:
-        """Seconds of one epoch: training plus evaluation of `evaluated_images`."""
+        """Seconds of one epoch: training, the passes that estimate BatchNorm's statistics, where some trains, and
+        evaluation."""
         training = self.training_seconds_per_image(depth, batch_size=batch_size, pixels=pixels)
-        return training * train_images + pixels * self.forward_seconds * evaluated_images
+        passed = evaluated_images + (recalibration_images if self.batch_norm and depth < 1.0 else 0)
+        return training * train_images + pixels * self.forward_seconds * passed
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON value; depths become strings."""
@@ -145,7 +156,10 @@ def measure_cost(
                 found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
         batch = images(size)
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
-        if _is_plausible({depth: whole[depth] / sizes[depth] for depth in sizes}, forward, latency / 1000):
+        per_image = {depth: whole[depth] / sizes[depth] for depth in sizes}
+        if _is_plausible(per_image, forward, latency / 1000) and all(
+            _is_smaller(whole[depth], part[depth], size, device) for depth, size in sizes.items()
+        ):
             break
     each = {depth: _each_image(whole[depth], part[depth], size) for depth, size in sizes.items()}
     return Cost(
@@ -157,6 +171,7 @@ def measure_cost(
         peak_memory_mb=peak_memory_mb(device),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        batch_norm=any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in model.modules()),
         fixed_mb=fixed,
         image_mb=per_image,
         available_mb=available,
@@ -195,6 +210,14 @@ def _each_image(whole: float, part: float, size: int) -> float:
     """Seconds of each image of a step of `size`, which takes `whole`, when one of `_fewer` images takes `part`."""
     less = size - _fewer(size)
     return min(max(whole - part, 0.0) / less, whole / size) if less else whole / size
+
+
+def _is_smaller(whole: float, part: float, size: int, device: torch.device) -> bool:
+    """Whether a step of `_fewer` images, which takes `part`, takes less than one of `size`, which takes `whole`, and
+    more for each of its images. On a GPU both may take what it takes to start the work."""
+    fewer = _fewer(size)
+    least, most = 0.8 * whole * fewer / size, whole if device.type != "cpu" or fewer == size else 0.9 * whole
+    return least <= part <= 1.1 * most
 
 
 def _is_plausible(seconds: Mapping[float, float], forward: float, alone: float) -> bool:

@@ -8,6 +8,7 @@ ever fitted, the cheapest default is tried all the same before the search ends w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from automl.search.taken import Taken
 from automl.space import Space
 
 __all__ = ["Agenda"]
+
+logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 3  # proposals that no longer fit the time left, and nothing between but heads, until the search is over
 
@@ -102,10 +105,13 @@ class Agenda:
             return "converged"
         return "budget" if self._out_of_time() else None
 
-    def too_long(self) -> dict[str, str]:
-        """Say what each default needs that was not begun and does not fit."""
+    def note_not_begun(self) -> None:
+        """Note the defaults that were not begun, and what those need that do not fit."""
         too_long = [each for each in self.defaults if not self._clock.fits(each)]
-        return {in_words(self._space.params(each)): self._clock.needs(each) for each in too_long}
+        needs = {in_words(self._space.params(each)): self._clock.needs(each) for each in too_long}
+        for what, need in needs.items():
+            logger.info("not tried: %s %s", what, need)
+        self._record.note(not_tried=needs, not_begun=self.defaults)
 
     def counted(self) -> int:
         """Return how many trials were begun."""

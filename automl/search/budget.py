@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from automl.backbones import find
@@ -80,11 +80,11 @@ class CostModel:
         if self.is_head_only(params):
             guess = 0.02 + 2e-5 * (self.train_images + self.validation_images)
             return guess * (mean(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
-        evaluated = self.validation_images + min(self.recalibration_images, self.train_images)
         seconds = cost.epoch_seconds(
             float(params["freeze_depth"]),
             self.train_images,
-            evaluated,
+            self.validation_images,
+            recalibration_images=min(self.recalibration_images, self.train_images),
             batch_size=int(params["batch_size"]),
             pixels=self._pixels(params),
         )
@@ -96,7 +96,7 @@ class CostModel:
         own = self.ratios.get((backbone, resolution))
         others = [each for (name, _), ratios in self.ratios.items() if name == backbone for each in ratios]
         known = own or others or [each for ratios in self.ratios.values() for each in ratios]
-        return mean(known) if known else 1.0
+        return median(known) if known else 1.0  # one trial beside which something else ran spoils no other's
 
     def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
         """Return how many images of a batch pass through the model at a time so that a training step fits into `share`

@@ -238,6 +238,9 @@ class Driver:
                 reason, message = "truncated", "stopped at the end of the search budget"
             else:
                 reason, message = "crashed", cause_of_death(self._folder.trial(number)) or error
+        if reason == "truncated" and not self.record.trials()[number].intermediate_values:
+            self.record.describe(running.trial, set_aside=True)  # with more time it is tried from the start
+            reason, message = "skipped", "the time was over before its first epoch"
         if reason == "interrupted":  # by a person, or by the failures of others: says nothing against the trial
             self.record.retry(running.trial, reason, "the search was interrupted", limit=None)
             return
@@ -289,10 +292,7 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
-        not_tried = self._agenda.too_long()
-        for what, needs in not_tried.items():
-            logger.info("not tried: %s %s", what, needs)
-        self.record.note(not_tried=not_tried)
+        self._agenda.note_not_begun()
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def past_deadline(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from optuna.trial import FrozenTrial
 
 from automl.config import SearchConfig
 from automl.data import Dataset
@@ -33,6 +35,10 @@ class _Costs:
     @property
     def dearest(self) -> float:
         return max(self.trials.values())
+
+    def dearest_of(self, seconds: float) -> float:
+        """Of the trials that take no longer than `seconds` the dearest, else the cheapest of all."""
+        return max((each for each in self.trials.values() if each <= seconds), default=min(self.trials.values()))
 
     @property
     def past_head(self) -> float | None:
@@ -69,6 +75,7 @@ def make_plan(
     keep: Sequence[str] = (),
     unfinished: bool = False,
     at_once: int = 1,
+    trials: Sequence[FrozenTrial] = (),
 ) -> Plan:
     """Shortlist the screened backbones and divide what is left of the budget.
 
@@ -76,8 +83,13 @@ def make_plan(
         unscreened: Backbones that are left out because they were not screened, with the reasons.
         keep: Backbones that the study has trials of; they stay, in this order, before all others.
         at_once: Trials that run at the same time.
+        trials: Of the study, which have shown what trials cost.
     """
     model, epochs, repeats = cost_model(screened, dataset), config.training.epochs, config.search.repeats
+    for each in trials:
+        if "epoch_seconds" in each.user_attrs and each.user_attrs["spec"]["backbone"] in model.costs:
+            attrs = each.user_attrs
+            model.learn(attrs["spec"], attrs["epoch_seconds"], attrs.get("startup_seconds"))
     costs = {
         each.backbone: _costs(each.backbone, model, space, epochs, seconds_left, repeats, at_once) for each in screened
     }
@@ -107,15 +119,16 @@ def make_plan(
     tried = [space.params(each) for each in default_trials(kept, space, epochs)]
     least = min(model.trial_seconds(each, epochs) + model.reserve(each, epochs, refit=False) for each in tried)
     refitted = [each for each in kept if costs[each].refits]
+    searching = max(0.0, seconds_left - confirming - reserve)
     budget = {
         "total_seconds": seconds_left + seconds_spent,
         "screening_seconds": seconds_spent,
-        "search_seconds": max(0.0, seconds_left - confirming - reserve),
+        "search_seconds": searching,
         "confirmation_seconds": confirming,
         "refit_seconds": reserve if refitted else 0.0,
         "closing_seconds": 0.0 if refitted else reserve,
         "least_seconds": seconds_spent + least,
-        "trials_per_hour": at_once * 3600 / sorted(costs[each].dearest for each in kept)[len(kept) // 2],
+        "trials_per_hour": at_once * 3600 / sorted(costs[each].dearest_of(searching) for each in kept)[len(kept) // 2],
     }
     return Plan(
         screened=screened,
@@ -125,11 +138,11 @@ def make_plan(
         budget=budget,
         choices=[
             *choices,
-            _first_answer([costs[each] for each in kept]),
+            *_without_heads([costs[each] for each in kept]),
             _trained_again(confirming, repeats),
             _handed_over(refitted, kept),
         ],
-        warnings=_warnings(budget, [costs[each] for each in kept], seconds_left - reserve),
+        warnings=_warnings(budget, {each: costs[each] for each in kept}, seconds_left - reserve),
         trial_seconds={name: each.trials for name, each in costs.items()},
         epoch_seconds={name: each.epoch for name, each in costs.items()},
         unfinished=unfinished,
@@ -173,29 +186,33 @@ def _order(decided: Sequence[Choice], costs: dict[str, _Costs]) -> list[str]:
     return [each.backbone for each in (cheapest, *(each for each in kept if each is not cheapest))]
 
 
-def _warnings(budget: dict[str, float], costs: Sequence[_Costs], there: float) -> list[str]:
+def _warnings(budget: dict[str, float], costs: Mapping[str, _Costs], there: float) -> list[str]:
     """Say what the budget is too short for. `there`: seconds for trials."""
     if budget["least_seconds"] > budget["total_seconds"]:
         enough = f"--budget {1.2 * budget['least_seconds']:.0f}s"
         return [f"the budget is too short for one trial, so a search would refuse it: use at least {enough}"]
-    past_head = [each.past_head for each in costs if each.past_head is not None]
+    past_head = [each.past_head for each in costs.values() if each.past_head is not None]
     if past_head and there < min(past_head):
         return [
             f"the budget is too short to train anything past the head: the cheapest such trial takes about "
             f"{min(past_head):.0f} s, and {max(0.0, there):.0f} s are left"
         ]
-    return []
+    too_long = [
+        f"{name} {kind} ({seconds:.0f} s)"
+        for name, each in costs.items()
+        for kind, seconds in each.trials.items()
+        if seconds > there
+    ]
+    return [f"longer than the {there:.0f} s that are left for a trial: {', '.join(too_long)}"] if too_long else []
 
 
-def _first_answer(costs: Sequence[_Costs]) -> dict[str, Any]:
-    """Say when there is something to hand over for the first time."""
-    heads = [each.trials["head only"] for each in costs if "head only" in each.trials]
-    if heads:
-        value, reason = heads, "a head on the features that the screening kept"
-    else:
-        value = [min(each.trials.values()) for each in costs if each.trials]
-        reason = "the space has no head on kept features: freeze_depth 1.0 with augmentation none"
-    return {"name": "first answer", "value": f"about {min(value):.0f} s from here", "reason": reason}
+def _without_heads(costs: Sequence[_Costs]) -> list[dict[str, Any]]:
+    """Say when there is something to hand over for the first time, where that is not a head after a minute."""
+    if any("head only" in each.trials for each in costs):
+        return []
+    least = min(min(each.trials.values()) for each in costs)
+    reason = "the space has no head on kept features, which needs freeze_depth 1.0 with augmentation none"
+    return [{"name": "first answer", "value": f"after a whole trial, {least:.0f} s at least", "reason": reason}]
 
 
 def _trained_again(seconds: float, repeats: int) -> dict[str, Any]:

@@ -457,6 +457,16 @@ def test_a_killed_driver_forgets_no_more_than_seconds(folder: StudyFolder, clock
     assert load_study(folder).user_attrs["spent_seconds"] == pytest.approx(100.0)
 
 
+def test_a_trial_cut_off_before_its_first_epoch_is_tried_again_with_more_time(folder: StudyFolder) -> None:
+    driver = make_driver(folder, small_config(), defaults=True)
+    cut = start(driver)
+    driver.finish(cut.number)
+    assert told(driver)[cut.number] == ("FAIL", "skipped")
+    again = make_driver(folder, small_config(), record=reopened(folder))
+    taken_up = start(again)
+    assert taken_up.spec == cut.spec
+
+
 def test_what_an_end_without_a_reason_means(folder: StudyFolder) -> None:
     signals: list[bool] = []
     driver = make_driver(folder, small_config(), interrupted=lambda: bool(signals))
@@ -761,7 +771,7 @@ def heads_until_nothing_fits(driver: Driver) -> Assignment | None:
 
 def test_a_machine_that_was_busy_while_it_was_measured_is_given_a_try(folder: StudyFolder, clock: Clock) -> None:
     """The screening found 4 epochs to take twice the budget; in truth an epoch takes 5 s."""
-    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=3.0)
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=5.0)
     tried = heads_until_nothing_fits(driver)
     assert tried is not None
     assert driver.record.trials()[tried.number].user_attrs["origin"] == "default"
@@ -777,7 +787,7 @@ def test_a_machine_that_was_busy_while_it_was_measured_is_given_a_try(folder: St
 
 
 def test_what_a_trial_has_shown_to_be_too_slow_is_not_tried_again(folder: StudyFolder, clock: Clock) -> None:
-    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=3.0)
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=5.0)
     tried = heads_until_nothing_fits(driver)
     assert tried is not None
     driver.report(tried.number, epoch(1, 0.6, epoch_seconds=150.0, startup_seconds=1.0))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import create_trial
 
 from automl.backbones import default_params, find
 from automl.errors import NoTrialFinishedError
@@ -220,6 +221,43 @@ def test_only_what_the_space_has_is_planned_for() -> None:
     assert row.split()[-2:] == ["-", "-"]
     no_heads = plan(120.0, {RESNET: 0.01}, text="backbones: [test_resnet]\nparams: {freeze_depth: [0.0, 0.75]}")
     assert set(no_heads.trial_seconds[RESNET]) == {"everything", "mostly frozen"}
+
+
+def test_what_takes_longer_than_the_search_is_named() -> None:
+    made = plan(120.0, {RESNET: 0.01, EFFICIENTNET: 2.0})
+    (warning,) = made.warnings
+    assert EFFICIENTNET in warning
+    assert RESNET not in warning
+    assert "everything" in warning
+    assert "head only" not in warning
+    hourly = made.budget["trials_per_hour"]
+    assert 3600 / hourly <= made.budget["search_seconds"]  # of trials that fit
+
+
+def test_a_plan_made_again_knows_what_trials_cost() -> None:
+    spec = {**EVERYTHING, "backbone": EFFICIENTNET}
+    before = plan(600.0, {RESNET: 0.01, EFFICIENTNET: 1.0})
+    taught = make_costs(screened({EFFICIENTNET: 1.0}), dataset())
+    attrs = {"spec": spec, "epoch_seconds": taught.epoch_seconds(spec) / 10, "startup_seconds": 1.0}
+    after = plan(600.0, {RESNET: 0.01, EFFICIENTNET: 1.0}, trials=[create_trial(value=0.5, user_attrs=attrs)])
+    ratio = after.trial_seconds[EFFICIENTNET]["everything"] / before.trial_seconds[EFFICIENTNET]["everything"]
+    assert ratio == pytest.approx(0.1, abs=0.02)
+
+
+def test_only_a_space_without_heads_says_when_there_is_a_first_answer() -> None:
+    assert not [each for each in plan(120.0, FOUR).choices if each["name"] == "first answer"]
+    text = "backbones: [test_resnet]\nparams: {freeze_depth: [0.0, 0.75]}"
+    (told,) = [each for each in plan(120.0, {RESNET: 0.01}, text=text).choices if each["name"] == "first answer"]
+    assert told["value"].startswith("after a whole trial")
+
+
+def test_batch_norm_is_estimated_anew_only_where_it_trains() -> None:
+    costs = cost_model(small_config(), 0.04, images=100)
+    light_head = EVERYTHING | {"freeze_depth": 1.0}
+    assert costs.epoch_seconds(light_head) == pytest.approx((100 + 25) * 0.01)
+    without = {name: replace(each, batch_norm=False) for name, each in costs.costs.items()}
+    costs = replace(costs, costs=without)
+    assert costs.epoch_seconds(EVERYTHING) == pytest.approx(100 * 0.04 + 25 * 0.01)
 
 
 def test_without_the_time_for_a_refit_none_is_kept_for_it() -> None:
