@@ -64,11 +64,14 @@ def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
     where = ("on a new split" if once else "on new splits") if found.redrawn else "on the same validation images"
     expected = ""
     if found.expected is not None:
-        only = ", of the images alone: one run does not show what a seed changes" if once else ""
-        expected = (
-            f" Less the luck of being chosen by that, expect {words.number(metric, found.expected)} "
-            f"(95 % interval {words.bounds(metric, found.expected_ci95)}{only}) on new images."
-        )
+        less, what, only = "Less the luck of being chosen by that", "95 % interval", ""
+        if found.with_search:
+            less = "One run does not show what a seed changes, so with its score in the search, each less its luck"
+            what = "95 % intervals of both together"
+        elif once:
+            only = ", of the images alone: one run does not show what a seed changes"
+        limits = words.bounds(metric, found.expected_ci95)
+        expected = f" {less}, expect {words.number(metric, found.expected)} ({what} {limits}{only}) on new images."
     elif not found.redrawn and board.best_corrected is not None:
         expected = (
             " These images picked it before, so expect less on new ones: of the best score of the search, that picking "

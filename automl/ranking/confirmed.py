@@ -67,7 +67,8 @@ class Confirmation:
     `expected` is what the winner is expected to score on new images, its mean less what being picked by it explains,
     None without predictions, or where the images are those that picked them. `runs` is how often all were trained
     again, `images` how many validation images a run has, `failed` why others could not be, by trial, `redrawn` whether
-    the splits were new: a validation split that was given stays.
+    the splits were new: a validation split that was given stays. `with_search`: trained again only once, so what is
+    expected is the mean of that and of its score in the search, each less its luck, and the interval holds both.
     """
 
     winner: int
@@ -79,6 +80,7 @@ class Confirmation:
     trials: tuple[Confirmed, ...]
     failed: Mapping[str, str]
     redrawn: bool = True
+    with_search: bool = False
 
     @property
     def rule(self) -> str:

@@ -13,11 +13,12 @@ from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.confirmed import Confirmation, choose
 from automl.ranking.ranks import confirmation_of
+from automl.ranking.statistics import BestCorrected, of_both
 
 if TYPE_CHECKING:
     from automl.ranking.leaderboard import Row
 
-__all__ = ["confirmed_first", "cut_short", "valid_confirmation"]
+__all__ = ["confirmed_first", "cut_short", "valid_confirmation", "with_search"]
 
 
 def valid_confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Confirmation | None:
@@ -27,6 +28,24 @@ def valid_confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequenc
     if not ranked or kept.get("winner") is None or ranked[0].number not in kept["trials"]:
         return None
     return choose(folder, study, winner=int(kept["winner"]))
+
+
+def with_search(found: Confirmation, rows: Sequence[Row], corrected: BestCorrected | None) -> Confirmation:
+    """Return `found` with what its winner showed in the search, where it was trained again only once.
+
+    Args:
+        rows: Of the search, the best first.
+        corrected: Of the first of these.
+    """
+    row = next((each for each in rows if each.trial == found.winner), None)
+    if row is None or row.ci95 is None or corrected is None or found.runs != 1:
+        return found
+    if found.expected is None or found.expected_ci95 is None:
+        return found
+    luck = rows[0].score - corrected.value
+    expected, limits = of_both(found.expected, found.expected_ci95, row.score, row.ci95, luck)
+    bounded = max(0.0, limits[0]), limits[1]
+    return replace(found, expected=expected, expected_ci95=bounded, with_search=True)
 
 
 def cut_short(

@@ -14,7 +14,8 @@ __all__ = ["Foreseen", "foreseen"]
 
 @dataclass(frozen=True)
 class Foreseen:
-    """Seconds of trials as predicted when they started, against those they took: medians over `trials` trials.
+    """Seconds of trials as predicted when they started, against those they took from their first line on (a warm worker
+    takes a tenth of a second more, the first that Ray starts seconds): medians over `trials` trials.
 
     `error` is the median of |predicted - taken| / taken. `what` is a backbone, "heads on kept features", or "all".
     """

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import tables
 from automl.ranking.confirmed import Confirmation
-from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation
+from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation, with_search
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.handed_over import with_intervals
 from automl.ranking.plain import plain
@@ -141,7 +141,9 @@ def build(
     sure = how_sure(ranked, current, groups, by, larger=larger, seed=seed)
     rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
     chosen = valid_confirmation(folder, study, ranked) if confirmation and by == objective else None
-    rows = confirmed_first(rows, chosen, larger=larger) if chosen else rows
+    if chosen:
+        chosen = with_search(chosen, rows, sure.corrected)
+        rows = confirmed_first(rows, chosen, larger=larger)
     unsure = [row.trial for row in rows if row.ci95 is None]
     notes = {
         "No interval, no comparison: trials without readable predictions:": [n for n in unsure if n not in stale],

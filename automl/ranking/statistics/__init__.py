@@ -16,7 +16,14 @@ from automl.ranking.statistics.metrics import (
     score,
 )
 from automl.ranking.statistics.predictions import Predictions
-from automl.ranking.statistics.repeats import Repeats, compare_repeats, expected_of_pick, limits_of_repeats, pick
+from automl.ranking.statistics.repeats import (
+    Repeats,
+    compare_repeats,
+    expected_of_pick,
+    limits_of_repeats,
+    of_both,
+    pick,
+)
 from automl.ranking.statistics.selection import BestCorrected, correct_best
 from automl.ranking.statistics.wilson import wilson
 
@@ -40,6 +47,7 @@ __all__ = [
     "larger_is_better",
     "limits",
     "limits_of_repeats",
+    "of_both",
     "per_class",
     "pick",
     "recall_limits",

@@ -37,7 +37,7 @@ from automl.ranking.statistics.contributions import number_units, unit_sums
 from automl.ranking.statistics.intervals import limits, student
 from automl.ranking.statistics.predictions import Floats, Ints
 
-__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_repeats", "pick"]
+__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_repeats", "of_both", "pick"]
 
 HALVINGS = 40
 WORTH_IT = 0.9  # of the cost
@@ -119,6 +119,21 @@ def limits_of_repeats(
     below, above = (z / found.z * each for each in (scores - found.low, found.high - scores))
     low, high = scores - np.sqrt(below**2 + z**2 * more), scores + np.sqrt(above**2 + z**2 * more)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
+def of_both(again: float, limits: tuple[float, float], before: float, own: tuple[float, float], luck: float) -> Any:
+    """Return what to expect of a configuration that was trained again once, and the limits of that.
+
+    One run does not show what a seed changes, but its trial in the search was another one: the mean of both, each less
+    its luck, and limits that hold the intervals of both.
+
+    Args:
+        again, limits: Of the run, less the luck of being picked by it.
+        before, own: Score and interval in the search.
+        luck: What of `before` picking accounts for, in its sign: what is taken off.
+    """
+    ends = own[0] - luck, own[1] - luck
+    return (again + before - luck) / 2, (min(limits[0], ends[0]), max(limits[1], ends[1]))
 
 
 def _variance_of_seeds(values: Sequence[NDArray[Any]]) -> tuple[float, float, int]:
