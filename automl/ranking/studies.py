@@ -100,6 +100,13 @@ def compare(runs: Sequence[tuple[StudyFolder, optuna.Study]]) -> Comparison:
     )
 
 
+def _counts(board: leaderboard.Leaderboard) -> dict[str, int]:
+    """Return how many trials are in each state; proposals that were not begun did not fail."""
+    skipped = sum(each.reason == "skipped" for each in board.failures)
+    found = {**board.counts, "FAIL": board.counts.get("FAIL", 0) - skipped, "SKIPPED": skipped}
+    return {name: n for name, n in found.items() if n}
+
+
 def _verdict(same: bool | None, summaries: Sequence[StudySummary]) -> str:
     if same is None:
         text = "Whether the data are the same is not known: a study does not say. Compare the scores with care."
@@ -138,7 +145,7 @@ def _summary(folder: StudyFolder, study: optuna.Study, board: Leaderboard) -> St
         dataset_fingerprint=attrs.get("dataset_fingerprint"),
         validation_images=board.validation_images,
         stop_reason=board.stop_reason,
-        counts={name: n for name, n in board.counts.items() if n},
+        counts=_counts(board),
         best=board.best,
         corrected=expected,
         corrected_ci95=expected_ci95,

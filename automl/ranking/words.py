@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from automl.ranking.leaderboard import Leaderboard
 
 __all__ = [
+    "PLANNED",
     "STOP_REASONS",
     "bounds",
     "compact",
@@ -31,6 +32,16 @@ __all__ = [
     "test_score",
 ]
 
+PLANNED = {  # the budget of a plan
+    "total_seconds": "whole budget",
+    "screening_seconds": "until the plan",
+    "search_seconds": "search",
+    "confirmation_seconds": "training the best again",
+    "refit_seconds": "kept for the refit",
+    "closing_seconds": "handing over",
+    "least_seconds": "least budget that would do",
+    "trials_per_hour": "full trials an hour",
+}
 STOP_REASONS = {
     "budget": "The time budget is spent.",
     "trials": "The number of trials asked for is reached.",
