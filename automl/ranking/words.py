@@ -60,13 +60,13 @@ def metric_name(metric: str) -> str:
 
 def number(metric: str, value: float | None) -> str:
     """Return a score as a person reads it: ``94.2 %``, or ``0.213`` for the log loss. What is not all is not 100 %:
-    ``99.97 %``."""
+    ``99.97 %``, and 99.99 % at most."""
     if value is None or not math.isfinite(value):
         return "–"
     if metric in {"log_loss", "ece"}:
         return f"{value:.3f}"
-    digits = next((n for n in (1, 2, 3) if value >= 1 or f"{100 * value:.{n}f}" != f"{100:.{n}f}"), 4)
-    return f"{100 * value:.{digits}f} %"
+    text = f"{100 * value:.1f} %"
+    return text if value >= 1 or text != "100.0 %" else f"{min(100 * value, 99.99):.2f} %"
 
 
 def bounds(metric: str, limits: tuple[float, float] | None) -> str:

@@ -271,3 +271,11 @@ def test_dump_is_plain_json() -> None:
     text = dump(plain(content))
     assert json.loads(text) == {"rows": [{"a": 0.1}, {"a": None}], "counts": {"é": 3}, "none": [], "x": [1]}
     assert len(text.splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "100.0 %"), (0.9999999, "99.99 %"), (0.9997, "99.97 %"), (0.9995, "99.95 %"), (0.9994, "99.9 %")],
+)
+def test_what_is_not_all_is_not_a_hundred_percent(value: float, text: str) -> None:
+    assert words.number("accuracy", value) == text
