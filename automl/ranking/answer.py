@@ -66,7 +66,7 @@ def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
     if found.expected is not None:
         less, what, only = "Less the luck of being chosen by that", "95 % interval", ""
         if found.with_search:
-            less = "One run does not show what a seed changes, so with its score in the search, each less its luck"
+            less = "One run does not show what a seed changes, so with what its score in the search is worth"
             what = "95 % intervals of both together"
         elif once:
             only = ", of the images alone: one run does not show what a seed changes"

@@ -68,7 +68,7 @@ class Confirmation:
     None without predictions, or where the images are those that picked them. `runs` is how often all were trained
     again, `images` how many validation images a run has, `failed` why others could not be, by trial, `redrawn` whether
     the splits were new: a validation split that was given stays. `with_search`: trained again only once, so what is
-    expected is the mean of that and of its score in the search, each less its luck, and the interval holds both.
+    expected is the mean of that and of what its score in the search is worth, and the interval holds both.
     """
 
     winner: int

@@ -30,7 +30,9 @@ def valid_confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequenc
     return choose(folder, study, winner=int(kept["winner"]))
 
 
-def with_search(found: Confirmation, rows: Sequence[Row], corrected: BestCorrected | None) -> Confirmation:
+def with_search(
+    found: Confirmation, rows: Sequence[Row], corrected: BestCorrected | None, *, larger: bool
+) -> Confirmation:
     """Return `found` with what its winner showed in the search, where it was trained again only once.
 
     Args:
@@ -42,8 +44,9 @@ def with_search(found: Confirmation, rows: Sequence[Row], corrected: BestCorrect
         return found
     if found.expected is None or found.expected_ci95 is None:
         return found
-    luck = rows[0].score - corrected.value
-    expected, limits = of_both(found.expected, found.expected_ci95, row.score, row.ci95, luck)
+    expected, limits = of_both(
+        found.expected, found.expected_ci95, row.score, row.ci95, corrected.value, larger=larger
+    )  # fmt: skip
     bounded = max(0.0, limits[0]), limits[1]
     return replace(found, expected=expected, expected_ci95=bounded, with_search=True)
 

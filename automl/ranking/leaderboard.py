@@ -142,7 +142,7 @@ def build(
     rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
     chosen = valid_confirmation(folder, study, ranked) if confirmation and by == objective else None
     if chosen:
-        chosen = with_search(chosen, rows, sure.corrected)
+        chosen = with_search(chosen, rows, sure.corrected, larger=larger)
         rows = confirmed_first(rows, chosen, larger=larger)
     unsure = [row.trial for row in rows if row.ci95 is None]
     notes = {

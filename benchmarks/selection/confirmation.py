@@ -100,8 +100,10 @@ def _study(
     winner = chosen[again.winner]
     expected, (low, high) = again.expected, again.limits
     if runs == 1:
-        searched, luck = (float(own.low[winner]), float(own.high[winner])), scores[best] - corrected.value
-        expected, (low, high) = of_both(expected, (low, high), scores[winner], searched, luck)
+        searched = float(own.low[winner]), float(own.high[winner])
+        expected, (low, high) = of_both(
+            expected, (low, high), scores[winner], searched, corrected.value, larger=True
+        )  # fmt: skip
     return {
         "naive bias": 100 * (scores[best] - truth[best]),
         "corrected bias": 100 * (corrected.value - truth[best]),

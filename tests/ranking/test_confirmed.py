@@ -125,14 +125,14 @@ def test_cut_off_in_the_first_run_those_that_had_theirs_are_chosen_from(tmp_path
     assert ([each.trial for each in found.trials], found.winner, found.runs) == ([1, 0], 1, 1)
     decided(study, found)
     board = leaderboard.build(folder, study=study)
-    assert "with its score in the search, each less its luck, expect" in answer(board)[0]
+    assert "with what its score in the search is worth, expect" in answer(board)[0]
     assert board.confirmation is not None
     assert found.expected is not None
     assert found.expected_ci95 is not None
     assert board.confirmation.expected_ci95 is not None
     row = next(each for each in board.rows if each.trial == 1)
     assert board.best_corrected is not None
-    searched = row.score - (0.98 - board.best_corrected.value)
+    searched = min(row.score, board.best_corrected.value)
     assert board.confirmation.expected == pytest.approx((found.expected + searched) / 2)
     low, high = board.confirmation.expected_ci95
     assert low < min(found.expected, searched) <= max(found.expected, searched) < high

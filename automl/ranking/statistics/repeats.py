@@ -121,19 +121,29 @@ def limits_of_repeats(
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
-def of_both(again: float, limits: tuple[float, float], before: float, own: tuple[float, float], luck: float) -> Any:
+def of_both(
+    again: float,
+    limits: tuple[float, float],
+    before: float,
+    own: tuple[float, float],
+    corrected: float,
+    *,
+    larger: bool,
+) -> tuple[float, tuple[float, float]]:
     """Return what to expect of a configuration that was trained again once, and the limits of that.
 
-    One run does not show what a seed changes, but its trial in the search was another one: the mean of both, each less
-    its luck, and limits that hold the intervals of both.
+    One run does not show what a seed changes, but its trial in the search was another one: the mean of both, and limits
+    that hold the intervals of both. In the search it was worth no more than what is expected of the first.
 
     Args:
         again, limits: Of the run, less the luck of being picked by it.
         before, own: Score and interval in the search.
-        luck: What of `before` picking accounts for, in its sign: what is taken off.
+        corrected: Score of the first of the search, less its luck.
+        larger: Whether larger scores are better.
     """
-    ends = own[0] - luck, own[1] - luck
-    return (again + before - luck) / 2, (min(limits[0], ends[0]), max(limits[1], ends[1]))
+    searched = min(before, corrected) if larger else max(before, corrected)
+    low, high = (each + searched - before for each in own)
+    return (again + searched) / 2, (min(limits[0], low), max(limits[1], high))
 
 
 def _variance_of_seeds(values: Sequence[NDArray[Any]]) -> tuple[float, float, int]:
