@@ -119,7 +119,7 @@ def search(
             study, screened = _first_answer(job, choices, progress) if not plan_only else (None, Screening())
             in_trial = budget.spent() - began - screened.seconds
             screened += _look(job, _not_yet(config, screened), progress, before=screened)
-            check_screened(screened.found)
+            check_screened(screened, budget)
             made = _plan(job, screened, choices, keep=[screened.found[0].backbone] if study is not None else [])
             if earlier:
                 made = taught(job, made, earlier)

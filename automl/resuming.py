@@ -165,7 +165,7 @@ def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, tri
         seconds = SCREENING_SHARE * budget.seconds
         new = screen(config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0)
     if added:
-        check_screened(new.found)
+        check_screened(new, budget)
     space = make_space([each.name for each in config.backbones], config.params)
     again = make_plan(
         config, job.dataset, space, [*screened, *new.found], seconds_left=budget.left(), seconds_spent=budget.spent(),

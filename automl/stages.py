@@ -20,7 +20,7 @@ from automl.errors import ConfigError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder
 from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, refit
 from automl.screening import Choice
-from automl.search.budget import REFIT_MARGIN
+from automl.search.budget import REFIT_MARGIN, Budget
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import screen_backbone
@@ -47,6 +47,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
+NO_TIME = "the time for the screening was over before its turn"
 
 
 def with_full_names(config: SearchConfig) -> SearchConfig:
@@ -178,16 +179,22 @@ def screen(
             lines = str(each).strip().splitlines()
             left_out.append(Choice(spec.backbone, False, f"it cannot be screened: {lines[-1] if lines else each}"))
         elif each is None:
-            left_out.append(Choice(spec.backbone, False, "the time for the screening was over before its turn"))
+            left_out.append(Choice(spec.backbone, False, NO_TIME))
     for choice in left_out:
         logger.warning("%s is left out: %s", choice.backbone, choice.reason)
     return Screening([each for each in found if isinstance(each, Screened)], left_out, time.monotonic() - started)
 
 
-def check_screened(screened: Sequence[Screened]) -> None:
+def check_screened(screened: Screening, budget: Budget) -> None:
     """Raise NoTrialFinishedError where no backbone could be screened."""
-    if not screened:
-        raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
+    if screened.found:
+        return
+    if all(each.reason == NO_TIME for each in screened.left_out):
+        raise NoTrialFinishedError(
+            f"a budget of {budget.seconds:.0f} s is too short for one trial on this machine: use at least --budget "
+            f"{max(60.0, 4 * budget.spent()):.0f}s (it was over before a backbone could be screened)"
+        )
+    raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
 
 
 def refit_best(

@@ -338,7 +338,8 @@ def test_what_cannot_be_screened_is_told_and_looked_at_again_with_more_time(plac
 
 def test_a_plan_leaves_no_study_and_a_search_may_follow(place: Path, on_one_cluster: None) -> None:
     run = place / "runs" / "planned"
-    ran = automl("plan", place / "images", "--space", place / "space.yaml", "--out", run)
+    given = ["--repeats", "0", "--weights-dir", place]
+    ran = automl("plan", place / "images", "--space", place / "space.yaml", "--out", run, *given)
     assert ran.code == 0, ran.err
     made = json.loads(Path(ran.out.strip()).read_text())
     assert [each["backbone"] for each in made["screening"]] == [RESNET, EFFICIENTNET]
@@ -348,9 +349,10 @@ def test_a_plan_leaves_no_study_and_a_search_may_follow(place: Path, on_one_clus
     (command,) = (line.split("    (")[0] for line in ran.err.splitlines() if line.startswith("Search  "))
     kept = {path: path.stat().st_mtime_ns for path in run.glob("embeddings/**/*.npy")}
     assert kept
-    _, program, *arguments = shlex.split(command)
-    assert program == "automl"
-    assert automl(*arguments, "--trials", "2").code == 0
+    assert shlex.split(command)[1:3] == ["automl", "search"]
+    assert "--repeats 0" in command  # nothing that was given is lost
+    assert f"--weights-dir {place}" in command
+    assert automl("search", "--trials", "2", *shlex.split(command)[3:]).code == 0
     assert {path: path.stat().st_mtime_ns for path in run.glob("embeddings/**/*.npy") if path in kept} == kept
 
 
