@@ -18,7 +18,7 @@ from automl.space import Space
 
 __all__ = ["cost_model", "make_plan"]
 
-AS_CHEAP = 1.25  # times the seconds of the cheapest backbone's dearest trial
+AS_CHEAP = 1.1  # times the seconds of the cheapest backbone's dearest trial
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Every trial belongs to two groups: how much of it trains (a frozen backbone starts high and flattens, a trainable one
 starts low and overtakes), and within that its backbone (some warm up more slowly than others). The first of each wide
-group runs whole, so that there is an answer soon. Each later one goes on from a rung if it is among the best
+group runs whole, so that there is an answer soon; the first of each narrow group passes the first rung, where another
+backbone that warms up sooner says nothing about it. Each later one goes on from a rung if it is among the best
 ``1/reduction`` of the narrow group there, or half of that share of the wide one. If not it pauses: its checkpoint
 stays, and as more trials reach the rung, the best of those that wait are resumed. So an early comparison that went the
 wrong way is not the end of a slow warmer. What this was compared with: `benchmarks/curves/`.
@@ -93,7 +94,7 @@ class Rungs:
     def _share(self, group: Hashable, groups: Groups, epoch: int) -> int:
         """How many of `group` go on at the rung `epoch`."""
         number = len(self._values[group, epoch])
-        least = 1 if group == groups[0] and number == 1 else 0
+        least = 1 if number == 1 and (group == groups[0] or epoch == self.epochs[0]) else 0
         return max(least, number // (self._reduction if group == groups[-1] else WIDER * self._reduction))
 
     def _order(self, group: Hashable, epoch: int) -> list[int]:
