@@ -156,16 +156,16 @@ def measure_cost(
                 found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
         batch = images(size)
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
-        per_image = {depth: whole[depth] / sizes[depth] for depth in sizes}
-        if _is_plausible(per_image, forward, latency / 1000) and all(
+        seconds = {depth: whole[depth] / sizes[depth] for depth in sizes}
+        if _is_plausible(seconds, forward, latency / 1000) and all(
             _is_smaller(whole[depth], part[depth], size, device) for depth, size in sizes.items()
         ):
             break
-    each = {depth: _each_image(whole[depth], part[depth], size) for depth, size in sizes.items()}
+    step_seconds = {depth: _each_image(whole[depth], part[depth], size) for depth, size in sizes.items()}
     return Cost(
         forward_seconds=forward,
-        fixed_seconds={depth: whole[depth] - size * each[depth] for depth, size in sizes.items()},
-        step_seconds=each,
+        fixed_seconds={depth: whole[depth] - size * step_seconds[depth] for depth, size in sizes.items()},
+        step_seconds=step_seconds,
         start_seconds=start_seconds,
         latency_ms=latency,
         peak_memory_mb=peak_memory_mb(device),

@@ -78,10 +78,7 @@ def _seconds(known: Mapping[str, float], kind: str) -> str:
 
 
 def _largest_batch(screened: Screened) -> str:
-    """Images with which a step that trains everything fits into the memory of a GPU; a machine's own is not told apart
-    from what else runs there."""
-    if screened.cost.device == "cpu":
-        return "-"
+    """Images with which a step that trains everything fits into the memory that there is."""
     fits = screened.cost.largest_batch(0.0, pixels=1.0, share=1.0)
     return "-" if fits is None else f"{fits:,}"
 

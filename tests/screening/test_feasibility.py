@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from automl.screening import Cost, latency_ms, measure_cost, measure_latency
+from automl.screening import Cost, feasibility, latency_ms, measure_cost, measure_latency
 from tests.tiny import BFLOAT16, CHANNELS_LAST, CPU, FLOAT32, tiny
 
 torch.set_num_threads(1)
@@ -83,6 +83,16 @@ def measured(clock: Callable[[], float]) -> Cost:
     return measure_cost(
         model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0, clock=clock
     )  # fmt: skip
+
+
+def test_memory_is_that_of_a_step_and_not_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feasibility, "step_memory_mb", lambda step, model, device: (100.0, 7.0))
+    monkeypatch.setattr(feasibility, "available_mb", lambda device: 170.0)
+    cost = measured(Clock())
+    assert (cost.fixed_mb, cost.image_mb) == ({0.0: 100.0, 0.5: 100.0}, {0.0: 7.0, 0.5: 7.0})
+    fits = cost.largest_batch(0.0, pixels=1.0, share=1.0)
+    assert fits is not None
+    assert 1 <= fits <= 10
 
 
 def each_image(cost: Cost) -> list[float]:
