@@ -78,7 +78,7 @@ def replayed(folder: StudyFolder, trials: list[FrozenTrial]) -> list[FrozenTrial
         if starting:
             attrs["predicted_seconds"] = [costs.start_seconds(attrs["spec"]), costs.epoch_seconds(attrs["spec"])]
         else:
-            costs.learn(attrs["spec"], attrs["epoch_seconds"], attrs.get("startup_seconds"))
+            costs.learn_from(found[number])
     return list(found.values())
 
 

@@ -68,6 +68,11 @@ class Leaderboard:
         return self.rows[0] if self.rows else None
 
     @property
+    def failed(self) -> tuple[Failure, ...]:
+        """Those of `failures` that were begun: a proposal for which there was no time did not fail."""
+        return tuple(each for each in self.failures if each.reason != "skipped")
+
+    @property
     def best_by_backbone(self) -> dict[str, Row]:
         """The row of each backbone's best trial in the search, finished ones first, in the order of the rows."""
         found: dict[str, Row] = {}

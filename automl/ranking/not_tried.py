@@ -22,13 +22,15 @@ class NotTried:
     why: str
 
 
-def not_tried(study: optuna.Study, plan: Mapping[str, Any]) -> list[NotTried]:
+def not_tried(
+    study: optuna.Study, plan: Mapping[str, Any], screened: Mapping[str, Mapping[str, Any]]
+) -> list[NotTried]:
     """Return the backbones, planned trials, proposals and choices that `study` did not try, or not to the end.
 
     Args:
         plan: The content of ``plan.json``; may be empty.
+        screened: What that says of the screened backbones, by name.
     """
-    screened = {str(each["backbone"]): each for each in plan.get("screening") or () if isinstance(each, dict)}
     return _unscreened(plan) + _rest(study, screened, plan.get("warnings") or ())
 
 

@@ -102,7 +102,7 @@ def compare(runs: Sequence[tuple[StudyFolder, optuna.Study]]) -> Comparison:
 
 def _counts(board: leaderboard.Leaderboard) -> dict[str, int]:
     """Return how many trials are in each state; proposals that were not begun did not fail."""
-    skipped = sum(each.reason == "skipped" for each in board.failures)
+    skipped = len(board.failures) - len(board.failed)
     found = {**board.counts, "FAIL": board.counts.get("FAIL", 0) - skipped, "SKIPPED": skipped}
     return {name: n for name, n in found.items() if n}
 

@@ -116,7 +116,7 @@ def why(
     first: dict[str, str] = {}
     for failure in board.failures:
         first.setdefault(failure.reason, failure.message)
-    causes = Counter(failure.reason for failure in board.failures if failure.reason != "skipped")  # not begun
+    causes = Counter(failure.reason for failure in board.failed)
     budget = study.user_attrs.get("budget_seconds")
     return Why(
         objective=str(study.user_attrs.get("metric", "accuracy")),
@@ -124,7 +124,7 @@ def why(
         importance_by_backbone=importance_by_backbone(study, backbones_shown),
         backbones=backbones,
         probes=tuple(_probe(name, backbones) for name in ("knn", "linear")),
-        not_tried=tuple(not_tried(whole or study, plan)),
+        not_tried=tuple(not_tried(whole or study, plan, screened)),
         failures=tuple(Cause(reason, n, first[reason]) for reason, n in causes.most_common()),
         stage_seconds=dict(study.user_attrs.get("stage_seconds") or {}),
         budget_seconds=None if budget is None else float(budget),
@@ -134,7 +134,7 @@ def why(
 
 def _backbones(board: Leaderboard, screened: Mapping[str, Mapping[str, Any]]) -> tuple[BackboneFacts, ...]:
     """In the order of their best trials; those without a score last."""
-    lost = Counter(failure.backbone for failure in board.failures if failure.reason != "skipped")
+    lost = Counter(failure.backbone for failure in board.failed)
     tried: dict[str, list[Row]] = {}
     for row in board.rows:
         tried.setdefault(row.backbone, []).append(row)

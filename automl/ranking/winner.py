@@ -109,11 +109,12 @@ def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: 
         confusions.append(_confusion("validation", title, counts, labels, predictions))
         bins = reliability(predictions)
         mistakes = _mistakes(predictions, labels, paths)
+    metrics = {} if predictions is None else {name: score(name, predictions) for name in METRICS}
     return Winner(
         trial=trial,
         images=0 if predictions is None else len(predictions.targets),
-        metrics={} if predictions is None else {name: score(name, predictions) for name in METRICS},
-        metrics_ci95={} if predictions is None else _intervals(predictions),
+        metrics=metrics,
+        metrics_ci95={} if predictions is None else _intervals(predictions, metrics),
         epochs=tuple(load_curve(folder.trial(trial))),
         confusions=tuple(confusions),
         reliability=bins,
@@ -123,10 +124,9 @@ def winner(folder: StudyFolder, study: optuna.Study, board: Leaderboard, paths: 
     )
 
 
-def _intervals(predictions: Predictions) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of every metric that these images have."""
-    known = [name for name in METRICS if math.isfinite(score(name, predictions))]
-    found = {name: interval(name, predictions) for name in known}
+def _intervals(predictions: Predictions, metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of every one of `metrics` that these images have."""
+    found = {name: interval(name, predictions) for name, value in metrics.items() if math.isfinite(value)}
     return {name: (each.low, each.high) for name, each in found.items()}
 
 

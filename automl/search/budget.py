@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from automl.backbones import find
 from automl.screening import Cost
 from automl.search.spec import effective_resolution, trains_on_embeddings
@@ -200,6 +202,13 @@ class CostModel:
         predicted = self.epoch_seconds(params)
         learned = [*kept.get(self._what(params), []), epoch_seconds / predicted]
         self.ratios = kept | {self._what(params): learned[-LEARNED_FROM:]}
+
+    def learn_from(self, trial: FrozenTrial) -> None:
+        """`learn` what a recorded trial took, if it trained for an epoch and its backbone was screened."""
+        attrs = trial.user_attrs
+        spec = attrs.get("spec") or {}
+        if "epoch_seconds" in attrs and spec.get("backbone") in self.costs:
+            self.learn(spec, attrs["epoch_seconds"], attrs.get("startup_seconds"))
 
     @staticmethod
     def is_head_only(params: Mapping[str, Any]) -> bool:

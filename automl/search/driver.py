@@ -114,9 +114,7 @@ class Driver:
             if not self._space.distributions.keys() <= frozen.params.keys() or frozen.state == TrialState.WAITING:
                 continue  # nothing was trained: it waits, or its driver was killed while it was asked for
             self._stopping.take_up(frozen, params)
-            if "epoch_seconds" in frozen.user_attrs and params["backbone"] in self._costs.costs:
-                attrs = frozen.user_attrs
-                self._costs.learn(params, attrs["epoch_seconds"], attrs.get("startup_seconds"))
+            self._costs.learn_from(frozen)
 
     # What runs next
 

@@ -87,9 +87,7 @@ def make_plan(
     """
     model, epochs, repeats = cost_model(screened, dataset), config.training.epochs, config.search.repeats
     for each in trials:
-        if "epoch_seconds" in each.user_attrs and each.user_attrs["spec"]["backbone"] in model.costs:
-            attrs = each.user_attrs
-            model.learn(attrs["spec"], attrs["epoch_seconds"], attrs.get("startup_seconds"))
+        model.learn_from(each)
     costs = {
         each.backbone: _costs(each.backbone, model, space, epochs, seconds_left, repeats, at_once) for each in screened
     }
