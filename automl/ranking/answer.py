@@ -49,7 +49,7 @@ def answer(board: Leaderboard) -> list[str]:
             how = f"Trained on for {epochs} with the validation images, there being no time for a refit"
         limits = words.test_interval(board)
         sure = f" (95 % interval {words.bounds(board.metric, limits)})" if limits else ""
-        tested = _test_images(board)
+        tested = int(((board.refit or {}).get("test") or {}).get("images") or 0)
         those = f"the {words.count(tested, 'test image')}" if tested else "the test images"
         few = " So few say little." if 0 < tested < FEW_TEST_IMAGES else ""
         sentences.append(f"{how}, {who} scored {words.number(board.metric, test)}{sure} on {those}.{few}")
@@ -141,9 +141,3 @@ def _ties(board: Leaderboard) -> str:
             f"{words.milliseconds(fastest.latency_ms)} an image instead of {words.milliseconds(board.best.latency_ms)}."
         )
     return sentence
-
-
-def _test_images(board: Leaderboard) -> int:
-    """Return how many test images the package was scored on, 0 where that is not known."""
-    counted: list[list[int]] = ((board.refit or {}).get("test") or {}).get("confusion") or []
-    return int(sum(map(sum, counted)))
