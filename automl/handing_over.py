@@ -75,7 +75,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
         trial = best_trial(study) if number is None else _numbered(study, number)
         if trial is None:
             raise NoTrialFinishedError(
-                f"no trial of {folder.root} has finished; go on with: automl resume {folder.root}"
+                f"no trial of {folder.root} has finished; go on with: automl resume {folder.argument}"
             )
         metrics = refit_best(config, folder, trial)
         _note_package(study, metrics)

@@ -13,6 +13,7 @@ import rich.text
 
 from automl.errors import AutoMLError
 from automl.paths import StudyFolder
+from automl.search.lock import driver_of
 from automl.terminal import open_study
 
 __all__ = ["live_status"]
@@ -45,7 +46,7 @@ def _show(folder: StudyFolder, console: rich.console.Console, over: threading.Ev
     study: Any = None
     while not over.wait(EVERY_SECONDS):
         try:
-            study = study or (open_study(folder) if folder.resolved.exists() else None)
+            study = study or (open_study(folder) if driver_of(folder) and folder.resolved.exists() else None)
             lines = _lines(folder, study)
         except (AutoMLError, OSError):  # a storage that is away: the driver waits for it, too
             continue

@@ -14,6 +14,7 @@ reports/<study>/{index.html, leaderboard.json, leaderboard.schema.json, leaderbo
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class StudyFolder:
     @property
     def name(self) -> str:
         return self.root.resolve().name
+
+    @property
+    def argument(self) -> str:
+        """The folder as an argument of a command line that a person may copy."""
+        return shlex.quote(f"./{self.root}" if str(self.root).startswith("-") else str(self.root))
 
     @property
     def database(self) -> Path:

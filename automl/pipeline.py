@@ -86,7 +86,8 @@ def search(
     budget = Budget(config.search.budget, started=started)
     if folder.resolved.exists():
         raise UsageError(
-            f"{folder.root} holds a study already; go on with: automl resume {folder.root} (or choose another --out)"
+            f"{folder.root} holds a study already; go on with: automl resume {folder.argument} "
+            "(or choose another --out)"
         )
     if folder.database.exists() and not folder.manifest.exists():
         raise UsageError(f"{folder.database} is not of a search in this folder; choose another --out")
@@ -173,6 +174,8 @@ def _first_answer(job: Job, choices: list[dict[str, Any]], progress: Progress) -
     if late or not CostModel.is_head_only(params) or made.budget["least_seconds"] > job.budget.seconds:
         return None, screened
     study = begin(job, made)
+    add_stage(study, "screening", screened.seconds)
+    add_stage(study, "audit", job.budget.spent() - screened.seconds)  # with decoding; told exactly once all is planned
     driver = _driver(job, study, made, head)
     with job.interrupt.deferred():
         run_one(driver, job.folder, job.share, interrupted=job.interrupt)

@@ -16,7 +16,7 @@ from automl.config import RunConfig, SearchConfig, dump_config, extended, parse_
 from automl.confirming import confirm
 from automl.data import Dataset, changes
 from automl.errors import UsageError
-from automl.handing_over import finish, resolved
+from automl.handing_over import add_stage, finish, resolved
 from automl.job import Job
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
 from automl.pipeline import SCREENING_SHARE, run_trials, taught, train_counts
@@ -126,8 +126,9 @@ def resume(
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
             added = len(config.backbones) > known
             if wider is not None or added or made.unfinished or more_budget is not None:
-                trials = study.get_trials(deepcopy=False)
+                trials, began = study.get_trials(deepcopy=False), budget.spent()
                 made = _planned_again(job, made, progress, added=added and not made.unfinished, trials=trials)
+                add_stage(study, "screening", budget.spent() - began)
                 show_plan(made, dataset)
             write_atomic(folder.resolved, dump_config(config))
             study = widen(study, job, made)

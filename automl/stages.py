@@ -239,7 +239,7 @@ def refit_best(
     try:
         metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell)
     except FloatingPointError as error:
-        raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.root} --trial N") from error
+        raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.argument} --trial N") from error
     return _told(metrics)
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import rich.console
@@ -39,17 +38,19 @@ def signals(root: Path) -> Iterator[Interrupt]:
         try:
             yield interrupt
         except KeyboardInterrupt:
-            begun = StudyFolder(root).resolved.exists()
-            what = f"everything is saved. Go on with: automl resume {root}" if begun else "no study was begun yet"
+            folder = StudyFolder(root)
+            go_on = f"everything is saved. Go on with: automl resume {folder.argument}"
+            what = go_on if folder.resolved.exists() else "no study was begun yet"
             say(f"interrupted; {what}")
             raise typer.Exit(interrupt.code or 130) from None
 
 
 def open_study(folder: Any) -> Any:
+    """Open the study of `folder`, to be looked at only."""
     from automl.config import load_config
-    from automl.search.storage import load_study
+    from automl.search.snapshot import open_to_read
 
-    return load_study(folder, storage=load_config(folder.resolved).search.storage)
+    return open_to_read(folder, storage=load_config(folder.resolved).search.storage)
 
 
 def print_board(root: Path, style: str, limits: Limits | None = None, metric: str | None = None) -> None:
@@ -83,16 +84,19 @@ def _board(root: Path, style: str, limits: Limits | None, metric: str | None) ->
 
 def close(root: Path, page: Path | None, code: int, as_json: bool) -> None:
     """Print the leaderboard and what to do next; exit with the signal's code if there was one."""
+    from automl.paths import StudyFolder
+
+    run = StudyFolder(root).argument
     if page is not None:
         print_board(root, "json" if as_json else "table")
     if code:
-        say(f"interrupted; everything is saved. Go on with: automl resume {quote(str(root))}")
+        say(f"interrupted; everything is saved. Go on with: automl resume {run}")
         raise typer.Exit(code)
     lines = [
         f"Report       {page}",
         f"Model        {root / 'model'}",
-        f"Predict      automl predict {quote(str(root))} IMAGES",
-        f"Extend       automl resume {quote(str(root))} --budget +1h",
+        f"Predict      automl predict {run} IMAGES",
+        f"Extend       automl resume {run} --budget +1h",
     ]
     say("\n".join(lines))
 

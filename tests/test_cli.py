@@ -265,7 +265,7 @@ def test_a_damaged_study_is_one_line(automl: Callable[..., Ran], begun: StudyFol
     begun.database.write_bytes(b"not a database" * 500)
     for leftover in begun.root.glob("study.db-*"):
         leftover.unlink()
-    assert_refused(automl("leaderboard", begun.root), 5, "cannot use study storage")
+    assert_refused(automl("leaderboard", begun.root), 5, "study.db: the file is damaged")
     begun.resolved.write_text("backbones: 3\n")
     assert_refused(automl("leaderboard", begun.root), 2, "resolved.yaml:1")
 

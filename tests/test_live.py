@@ -12,6 +12,7 @@ from automl import live
 from automl.config import dump_config
 from automl.paths import StudyFolder
 from automl.search.lock import driver_lock
+from automl.search.storage import load_study
 from tests.small import epoch, make_driver, small_config
 
 
@@ -56,3 +57,16 @@ def test_without_a_terminal_nothing_is_shown(running: StudyFolder) -> None:
 def test_nothing_is_shown_before_the_trials_and_after_them(running: StudyFolder) -> None:
     running.resolved.rename(running.root / "later")
     assert shown(running, seconds=0.3) == ""
+
+
+def test_a_study_that_nobody_drives_is_looked_at_again_once_somebody_does(running: StudyFolder) -> None:
+    screen = io.StringIO()
+    console = rich.console.Console(file=screen, force_terminal=True, width=120)
+    running.driver.rename(running.root / "later")
+    with live.live_status(running, console):
+        time.sleep(0.3)
+        assert screen.getvalue() == ""
+        load_study(running).set_user_attr("budget_seconds", 1200.0)
+        (running.root / "later").rename(running.driver)
+        time.sleep(1.0)
+    assert "of 20 min spent" in screen.getvalue()

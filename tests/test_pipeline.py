@@ -316,6 +316,17 @@ def test_status_says_how_a_study_stands(searched: Ran, place: Path) -> None:
     assert found["budget_seconds"] == 1200
 
 
+def test_a_search_that_was_killed_says_what_it_left(searched: Ran, place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    shutil.copytree(place / "runs" / "folder", run)
+    study = load_study(StudyFolder(run))
+    study.set_user_attr("stop_reason", None)
+    study.ask()
+    ran = automl("status", run)
+    assert "not running (ended by an error or a kill)" in ran.out
+    assert "1 left unfinished" in ran.out
+
+
 def test_a_budget_too_short_for_one_trial_says_how_much_would_do(place: Path, on_one_cluster: None) -> None:
     run = place / "runs" / "short"
     ran = automl("search", place / "images", "--space", place / "space.yaml", "--out", run, "--budget", "1s")

@@ -114,7 +114,7 @@ def test_everything_that_shows_the_search_says_what_was_taken_and_what_was_not(
     for each in tried:
         assert each["score_here"] == ranked[each["trial_here"]]["score"]
     assert f"Warm start: {earlier.root} (distance 0.00): {len(told['taken'])} tried early" in ran.err
-    assert f"Warm start: {torn}: not used: its study cannot be read" in ran.err
+    assert f"Warm start: {torn}: not used: cannot read" in ran.err
     board = automl("leaderboard", folder.root).out
     source = f"trial {tried[0]['trial']} of {earlier.root} ("
     assert source in board

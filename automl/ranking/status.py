@@ -144,11 +144,12 @@ def _gpus() -> list[str]:
 
 def status_lines(status: Status) -> list[str]:
     """Return what `automl status` prints."""
-    state = (
-        f"driven by {status.driver}" if status.driver else f"not running (stopped by {status.stop_reason or 'kill'})"
-    )
+    ended = f"stopped by {status.stop_reason}" if status.stop_reason else "ended by an error or a kill"
+    state = f"driven by {status.driver}" if status.driver else f"not running ({ended})"
     spent, left = words.duration(status.spent_seconds), words.duration(status.left_seconds)
-    names = ", ".join(f"{count} {name.lower()}" for name, count in status.trials.items() if count)
+    running = "running" if status.driver else "left unfinished"
+    states = {name: running if name == "RUNNING" else name.lower() for name in status.trials}
+    names = ", ".join(f"{count} {states[name]}" for name, count in status.trials.items() if count)
     pace = f"; {status.trials_per_hour:g} an hour" if status.trials_per_hour else ""
     lines = [
         f"Study    {status.study}: {state}",

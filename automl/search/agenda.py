@@ -105,9 +105,10 @@ class Agenda:
             return "converged"
         return "budget" if self._out_of_time() else None
 
-    def note_not_begun(self) -> None:
-        """Note the defaults that were not begun, and what those need that do not fit."""
-        too_long = [each for each in self.defaults if not self._clock.fits(each)]
+    def note_not_begun(self, *, out_of_time: bool) -> None:
+        """Note the defaults that were not begun, and, where the time was what ended the search, what those need that do
+        not fit."""
+        too_long = [each for each in self.defaults if not self._clock.fits(each)] if out_of_time else []
         needs = {in_words(self._space.params(each)): self._clock.needs(each) for each in too_long}
         for what, need in needs.items():
             logger.info("not tried: %s %s", what, need)

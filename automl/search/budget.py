@@ -116,6 +116,15 @@ class CostModel:
         passes = -(-batch // fits)
         return -(-batch // passes), f"{there}: batches of {batch} in {passes} passes"
 
+    def step_mb(self, params: Mapping[str, Any]) -> float | None:
+        """Predicted MB of a training step of a trial, with its micro-batch; None where it is not known, and of a head
+        on cached features, which needs next to none."""
+        if self.is_head_only(params):
+            return None
+        images = int(params.get("micro_batch") or params["batch_size"])
+        cost = self.costs[params["backbone"]]
+        return cost.step_mb(float(params["freeze_depth"]), images=images, pixels=self._pixels(params))
+
     def start_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds from the start of a trial to its first step: as in the screening, whose process was new,
         until there are trials on warm workers; and of the embedding, where the trial is the first that needs it."""

@@ -121,8 +121,9 @@ class Clock:
 
     def needs(self, params: Mapping[str, Any]) -> str:
         """Say what time a trial of `params` needs, and what is left."""
-        epochs = None if self.refits(params) else self._epochs
-        return f"needs about {self.seconds(params, epochs):.0f} s, {max(0.0, self.search_left(params)):.0f} s are left"
+        refits, left = self.refits(params), max(0.0, self.search_left(params))
+        seconds = self.seconds(params, None if refits else self._epochs)
+        return f"needs about {seconds:.0f} s, {left:.0f} s are left" + (" before the refit" if refits else "")
 
     def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:
         """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share

@@ -168,11 +168,10 @@ class Driver:
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
-        latency = self._latency.get((spec.backbone, spec.resolution))
-        predicted = [self._costs.start_seconds(params), self._costs.epoch_seconds(params)]
-        self.record.describe(
-            trial, spec=asdict(spec), max_epochs=spec.epochs, latency_ms=latency, predicted_seconds=predicted
-        )
+        facts = {"spec": asdict(spec), "max_epochs": spec.epochs, "predicted_mb": self._costs.step_mb(asdict(spec))}
+        facts["predicted_seconds"] = [self._costs.start_seconds(params), self._costs.epoch_seconds(params)]
+        facts["latency_ms"] = self._latency.get((spec.backbone, spec.resolution))
+        self.record.describe(trial, **facts)
         if fits:
             self.record.describe(trial, micro_batch_reason=why)
         self._running[trial.number] = _Running(trial, spec, root)
@@ -290,7 +289,7 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
-        self._agenda.note_not_begun()
+        self._agenda.note_not_begun(out_of_time=self.stop_reason in (None, "budget"))
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def past_deadline(self) -> bool:

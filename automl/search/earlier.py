@@ -11,12 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from automl.config import METRICS, load_config
@@ -24,9 +22,7 @@ from automl.data import Audit
 from automl.errors import AutoMLError, StorageError, UsageError
 from automl.paths import StudyFolder
 from automl.search.dataset_features import DatasetFeatures, dataset_features
-from automl.search.lock import driver_of
-from automl.search.snapshot import snapshot
-from automl.search.storage import load_study
+from automl.search.snapshot import open_to_read, snapshot
 
 __all__ = ["EarlierStudy", "find_studies", "good_trials", "read_study"]
 
@@ -79,7 +75,7 @@ def read_study(folder: StudyFolder) -> EarlierStudy:
     """
     config = load_config(folder.resolved)
     try:
-        study = _opened(folder, config.search.storage)
+        study = open_to_read(folder, storage=config.search.storage)
         attrs, trials = study.user_attrs, snapshot(study).get_trials(deepcopy=False)
         maximize = study.direction == StudyDirection.MAXIMIZE
     except _UNREADABLE as error:
@@ -114,26 +110,6 @@ def _is_study(path: Path) -> bool:
         return StudyFolder(path).resolved.exists() or StudyFolder(path).database.exists()
     except OSError:  # a folder that may not be looked into
         return False
-
-
-def _opened(folder: StudyFolder, storage: str | None) -> optuna.Study:
-    """Open a study so that its database cannot be written.
-
-    A SQLite file in WAL mode that nobody has open has no ``-wal`` beside it, or an empty one; a reader would create
-    that, and leave it behind, unless it is told that the file does not change
-    (https://www.sqlite.org/wal.html#read_only_databases).
-    """
-    if storage is not None:
-        return load_study(folder, storage=storage)
-    if not folder.database.exists():
-        raise UsageError(f"its {folder.database.name} is missing")
-    wal = folder.database.with_name(f"{folder.database.name}-wal")
-    at_rest = driver_of(folder) is None and not (wal.exists() and wal.stat().st_size)
-    query = {"uri": "true", "mode": "ro", **({"immutable": "1"} if at_rest else {})}
-    url = URL.create("sqlite", database=f"file:{quote(str(folder.database.resolve()))}", query=query)
-    opened = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
-    (name,) = optuna.get_all_study_names(opened)[:1] or [folder.name]
-    return optuna.load_study(storage=opened, study_name=name)
 
 
 def _features(folder: StudyFolder, attrs: dict[str, Any]) -> DatasetFeatures:

@@ -122,7 +122,7 @@ def load_plan(path: Path) -> Plan:
     """
     try:
         return _parsed(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__} {error}" if isinstance(error, KeyError | TypeError) else error
         raise UsageError(f"cannot read the plan {path}: {what}; start a new study with --out") from error
 

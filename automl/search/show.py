@@ -33,6 +33,8 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
             f"{_seconds(seconds, 'everything'):>7}" + ("" if choice.included else f"   left out: {choice.reason}")
         )
     lines += [f"  {each.backbone:<{width}}  left out: {each.reason}" for each in plan.unscreened]
+    chosen = sorted((each for each in plan.shortlist if each.included), key=lambda each: each.place)
+    lines += ["", "Shortlist: " + ", ".join(f"{each.backbone} ({each.reason})" for each in chosen)]
     budget, again = plan.budget, plan.budget.get("confirmation_seconds")
     refit, closing = budget["refit_seconds"], budget.get("closing_seconds", 0.0)
     lines += [

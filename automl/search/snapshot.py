@@ -1,4 +1,4 @@
-"""All trials of a study in one read, for those who only look at them: the leaderboard, the report, the status.
+"""A study for those who only look at it (the leaderboard, the report, the status): all its trials in one read.
 
 Optuna's own reader makes an object of its mapper for every stored attribute: 8 s for 10,000 trials of a search, 0.7 s
 here (`benchmarks/big_report.py`, two CPU cores). What is read are the same tables, column by column, into the same
@@ -11,11 +11,13 @@ import copy
 import functools
 import gc
 import json
+import sqlite3
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -29,10 +31,44 @@ from optuna.storages._rdb.models import (
 )
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
-from automl.search.storage import storage_kept
+from automl.errors import StorageError, UsageError
+from automl.paths import StudyFolder
+from automl.search.lock import driver_of
+from automl.search.storage import damage, load_study, storage_kept
 
-__all__ = ["StudyView", "snapshot", "uncollected", "view"]
+__all__ = ["StudyView", "open_to_read", "snapshot", "uncollected", "view"]
+
+
+def open_to_read(folder: StudyFolder, *, storage: str | None = None) -> optuna.Study:
+    """Open an existing study so that its own database cannot be written: it may lie on a full or a read-only disk.
+
+    A SQLite file in WAL mode that nobody has open has no ``-wal`` beside it, or an empty one; a reader would create
+    that, and leave it behind, unless it is told that the file does not change
+    (https://www.sqlite.org/wal.html#read_only_databases). So what is opened while nobody drives the study must be
+    opened again to see what a later driver writes.
+
+    Raises:
+        UsageError: There is none in `folder`.
+        StorageError: The storage cannot be read.
+    """
+    if storage is not None or not folder.database.exists():
+        return load_study(folder, storage=storage)
+    wal = folder.database.with_name(f"{folder.database.name}-wal")
+    at_rest = driver_of(folder) is None and not (wal.exists() and wal.stat().st_size)
+    query = {"uri": "true", "mode": "ro", **({"immutable": "1"} if at_rest else {})}
+    url = URL.create("sqlite", database=f"file:{quote(str(folder.database.resolve()))}", query=query)
+    try:
+        opened = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
+        (name,) = optuna.get_all_study_names(opened)[:1] or [folder.name]
+        return optuna.load_study(storage=opened, study_name=name)
+    except KeyError:
+        raise UsageError(f"no study in {folder.database}; start one with automl search") from None
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        first = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise StorageError(f"cannot read {folder.database}: {damage(error) or first}") from error
 
 
 class StudyView:

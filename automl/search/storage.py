@@ -26,6 +26,7 @@ from automl.space import Space
 __all__ = [
     "check_storage",
     "create_study",
+    "damage",
     "extend_choices",
     "load_study",
     "patient",
@@ -230,9 +231,15 @@ def _remedy(error: Exception, first: str) -> str:
     cause = str(error.__cause__ or error)
     if "disk is full" in cause or "disk I/O error" in cause or "No space left" in cause:
         return "the disk is full; free space, then go on with automl resume (or search again if nothing was begun)"
+    return damage(error) or f"{first}; go on with automl resume when it is there"
+
+
+def damage(error: Exception) -> str | None:
+    """Say that the file is damaged and what to do, where that is what `error` means."""
+    cause = str(error.__cause__ or error)
     if "malformed" in cause or "not a database" in cause:
         return "the file is damaged; bring back a copy of it, or start anew in another --out"
-    return f"{first}; go on with automl resume when it is there"
+    return None
 
 
 def shown_url(url: str) -> str:

@@ -527,6 +527,7 @@ def test_a_batch_that_does_not_fit_is_passed_in_equal_parts(folder: StudyFolder)
     attrs = driver.record.study.get_trials()[0].user_attrs
     assert attrs["micro_batch_reason"] == "8 images of 32 px fit into 200 MB of memory: batches of 16 in 2 passes"
     assert attrs["spec"]["micro_batch"] == 8
+    assert attrs["predicted_mb"] == 180.0
 
 
 def test_trials_on_one_device_share_its_memory(folder: StudyFolder) -> None:
@@ -717,6 +718,20 @@ def test_proposals_that_no_longer_fit_end_the_search(folder: StudyFolder, clock:
     assert driver.stop_reason == "budget"
     assert told(driver)[1:] == [("FAIL", "skipped")] * 3
     assert "s are left" in driver.record.study.trials[1].user_attrs["message"]
+
+
+def test_what_was_not_begun_since_there_were_enough_trials_lacked_no_time(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(trials=1, budget=600.0), clock=clock, seconds=0.1)
+    number = start(driver).number
+    driver.report(number, {"reason": "complete"})
+    driver.finish(number)
+    clock.now = 590.0
+    assert driver.next() is None
+    driver.finish_rest()
+    attrs = driver.record.study.user_attrs
+    assert driver.stop_reason == "trials"
+    assert attrs["not_begun"]
+    assert attrs["not_tried"] == {}
 
 
 def test_after_a_trial_cut_off_by_the_clock_what_still_fits_is_tried(folder: StudyFolder, clock: Clock) -> None:

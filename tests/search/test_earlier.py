@@ -126,7 +126,7 @@ def test_what_is_damaged_is_an_error_with_its_reason(tmp_path: Path) -> None:
     study = load_study(odd)
     study.set_user_attr("dataset_features", {"images": "many"})
     for folder, why in [
-        (torn, "cannot be read"), (other, "cannot be read"), (tables, "cannot be read"), (gone, "is missing"),
+        (torn, "cannot read"), (other, "cannot read"), (tables, "cannot read"), (gone, r"expected study\.db"),
         (unconfigured, "cannot read"), (odd, "not known"),
     ]:  # fmt: skip
         with pytest.raises(AutoMLError, match=why) as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -317,6 +318,7 @@ def test_the_plan_in_words_names_everything() -> None:
     assert "left out: number 4 by search space order" in lines
     assert "Budget: 2:10 min = 0:10 min until here" in lines
     assert "Chosen: device cpu (none other)" in lines
+    assert re.search(r"Shortlist: .*\(number 1 by search space order\)", lines)
 
 
 def test_what_trains_past_the_head_is_not_head_only() -> None:

@@ -8,7 +8,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from automl.search.snapshot import snapshot, view
+from automl.errors import StorageError, UsageError
+from automl.paths import StudyFolder
+from automl.search.snapshot import open_to_read, snapshot, view
+from tests.earlier import content, write_earlier
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True), "n": IntDistribution(1, 8),
@@ -76,3 +79,22 @@ def test_a_view_has_the_trials_given(study: optuna.Study) -> None:
     trials = study.get_trials()
     assert [trial.number for trial in view(study, trials[:2]).trials] == [0, 1]
     assert view(study, []).study_name == "made"
+
+
+def test_a_study_that_is_only_looked_at_is_not_written_and_cannot_be(tmp_path: Path) -> None:
+    earlier = write_earlier(tmp_path / "a ?#%{}", [({}, 0.5)])
+    before = content(earlier)
+    study = open_to_read(earlier)
+    assert snapshot(study).get_trials()[0].value == 0.5
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.set_user_attr("written", True)
+    assert content(earlier) == before
+
+
+def test_a_study_that_cannot_be_looked_at_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"study\.db"):
+        open_to_read(StudyFolder(tmp_path / "nowhere"))
+    torn = write_earlier(tmp_path / "torn", [({}, 0.5)])
+    torn.database.write_bytes(torn.database.read_bytes()[:5000])
+    with pytest.raises(StorageError, match=r"cannot read .*study\.db: the file is damaged"):
+        open_to_read(torn)

@@ -115,8 +115,8 @@ def test_one_that_cannot_be_read_is_named_and_the_others_are_used(
     found = taught(torn, good)
     assert len(found.taken) == 3
     assert (found.studies[-1].study, found.studies[-1].distance) == (str(torn.root), None)
-    assert f"warm start: {torn.root} is not used: its study cannot be read" in caplog.text
-    assert f"{torn.root}: not used: its study cannot be read" in "\n".join(warm_start_lines(found))
+    assert f"warm start: {torn.root} is not used: cannot read" in caplog.text
+    assert f"{torn.root}: not used: cannot read" in "\n".join(warm_start_lines(found))
 
 
 def test_it_survives_json(tmp_path: Path) -> None:
