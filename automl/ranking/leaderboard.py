@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -233,7 +232,7 @@ def _identity(trial: FrozenTrial, folder: StudyFolder) -> dict[str, Any]:
         "backbone": str(trial.params.get("backbone") or spec.get("backbone") or "unknown"),
         "params": params,
         "epochs": epochs_of(trial),
-        "command": f"automl refit {shlex.quote(str(folder.root))} --trial {trial.number}",
+        "command": f"automl refit {folder.argument} --trial {trial.number}",
     }
 
 

@@ -7,7 +7,6 @@ nothing, and its content security policy forbids it to. It can be written at any
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -168,7 +167,7 @@ def _context(
     return {
         "board": board,
         "facts": At(content),
-        "run": shlex.quote(str(folder.root)),
+        "run": folder.argument,
         "axes": axes,
         "pruned": sum(row.state == "PRUNED" for row in board.rows),
         "first_rows": payload.FIRST_ROWS,

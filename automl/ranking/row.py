@@ -47,9 +47,14 @@ class Row:
     def label(self) -> str:
         """How the trial ended, where that is not "at its last epoch"; else an empty string."""
         of = f" of {self.max_epochs}" if self.max_epochs else ""
-        words = {"truncated": "cut short by the budget after epoch", "complete": ""}
-        word = words.get(self.reason, "pruned after epoch" if self.state == "PRUNED" else self.reason)
-        return f"{word} {self.epochs}{of}" if word else ""
+        after = {"pruned": "pruned after epoch", "cut short": "cut short by the budget after epoch"}
+        return f"{after.get(self.ended, self.ended)} {self.epochs}{of}" if self.ended else ""
+
+    @property
+    def ended(self) -> str:
+        """As `label`, in a word."""
+        known = {"truncated": "cut short", "complete": ""}
+        return known.get(self.reason, "pruned" if self.state == "PRUNED" else self.reason)
 
 
 @dataclass(frozen=True)

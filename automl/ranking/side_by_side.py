@@ -14,7 +14,8 @@ from rich.table import Table
 from automl.ranking import words
 from automl.ranking.plain import dump
 from automl.ranking.studies import Comparison, StudySummary
-from automl.ranking.tables import spreadsheet_safe, text_cell
+from automl.ranking.tables import text_cell
+from automl.spreadsheet import spreadsheet_safe
 
 __all__ = ["FORMATS"]
 
@@ -93,7 +94,12 @@ def _csv(found: Comparison) -> str:
     backbones = list(dict.fromkeys(name for study in found.studies for name in study.backbones))
     scores = ("best_score", "corrected", "test")
     header = ["run", "study", "metric", "direction", "dataset_fingerprint", "same_data", "stop_reason", "best_trial"]
-    header += ["best_backbone", *(f"{name}{part}" for name in scores for part in ("", "_ci95_low", "_ci95_high"))]
+    header += [
+        "best_backbone",
+        "latency_ms",
+        "model_parameters",
+        *(f"{name}{part}" for name in scores for part in ("", "_ci95_low", "_ci95_high")),
+    ]
     header += ["trials", "spent_seconds", "budget_seconds", *(f"best_{name}" for name in backbones)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
@@ -108,7 +114,8 @@ def _csv(found: Comparison) -> str:
             each.dataset_fingerprint,
             found.same_data,
         ]
-        cells += [each.stop_reason, best.trial if best else None, best.backbone if best else None]
+        facts = ("trial", "backbone", "latency_ms", "model_parameters")
+        cells += [each.stop_reason, *(getattr(best, name, None) for name in facts)]
         for value, limits in (
             (best.score if best else None, best.ci95 if best else None),
             (each.corrected, each.corrected_ci95),

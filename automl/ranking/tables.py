@@ -7,19 +7,20 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from automl.ranking import words
 from automl.ranking.answer import answer
 from automl.ranking.reasons import why_lines
 from automl.ranking.statistics import METRICS
+from automl.spreadsheet import spreadsheet_safe
 
 if TYPE_CHECKING:
     from automl.ranking.confirmed import Confirmation
     from automl.ranking.facts import Facts
     from automl.ranking.leaderboard import Failure, Leaderboard, Row
 
-__all__ = ["COLUMNS", "ROWS", "spreadsheet_safe", "text_cell", "to_csv", "to_markdown"]
+__all__ = ["COLUMNS", "ROWS", "text_cell", "to_csv", "to_markdown"]
 
 COLUMNS = (
     *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
@@ -27,17 +28,6 @@ COLUMNS = (
     *("peak_memory_mb", "origin", "confirmed_score", "confirmed_ci95_low", "confirmed_ci95_high", "command", "message"),
 )
 ROWS = 100
-_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-
-
-def spreadsheet_safe(value: Any) -> Any:
-    """Return text that a spreadsheet will not run as a formula; numbers stay as they are.
-
-    A leading apostrophe goes before ``= + - @`` (also full-width, also after spaces), tab and line breaks, as
-    https://owasp.org/www-community/attacks/CSV_Injection advises.
-    """
-    risky = isinstance(value, str) and (value.startswith(_FORMULA) or value.lstrip().startswith(_FORMULA))
-    return f"'{value}" if risky else value
 
 
 def to_csv(board: Leaderboard) -> str:

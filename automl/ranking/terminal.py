@@ -39,6 +39,8 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
         grid.add_row(*(cells[index] for index in shown))
     if board.rows:
         console.print(grid)
+    for line in _legend(board):
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
     if len(board.rows) > ROWS:
         console.print(f"{len(board.rows) - ROWS} more rows: --format csv shows all")
     if facts is not None:
@@ -57,6 +59,16 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
         console.print(sentence, markup=False, soft_wrap=True, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+
+def _legend(board: Leaderboard) -> list[str]:
+    """Say what the columns "tied" and "again" mean, with the rule by which the winner was chosen."""
+    lines = []
+    if board.tied:
+        lines.append("=: cannot be told apart from the best, corrected for how many trials were compared.")
+    if board.confirmation:
+        lines.append(f"again: the mean score of what was trained again. {board.confirmation.rule}")
+    return lines
 
 
 def _print_why(console: Console, board: Leaderboard, facts: Facts) -> None:
@@ -96,7 +108,7 @@ _SHORT = {"freeze_depth": "depth {}", "learning_rate": "lr {}", "augmentation": 
 
 
 def _cells(board: Leaderboard, row: Row) -> list[str]:
-    state = "" if row.reason == "complete" else f" {row.reason}"
+    state = f" {row.ended}" if row.ended else ""
     return [
         str(row.rank),
         str(row.trial),

@@ -15,10 +15,11 @@ import torch
 from scipy.special import softmax
 
 from automl.data import decode, fit
-from automl.data.decode import in_order
+from automl.data.decode import in_order, one_line
 from automl.data.manifest import IMAGE_SUFFIXES, walk
 from automl.errors import DataError, DecodeError, UsageError
 from automl.refit.package import ModelPackage, load_package
+from automl.spreadsheet import spreadsheet_safe
 from automl.training import Normalise, choose_device, choose_precision
 
 __all__ = ["Prediction", "find_images", "format_predictions", "predict"]
@@ -123,18 +124,21 @@ def format_predictions(predictions: Sequence[Prediction], labels: Sequence[str],
     if style == "csv":
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "label", "probability", *(f"p({label})" for label in labels), "error"])
+        head = ["path", "label", "probability", *(f"p({label})" for label in labels), "error"]
+        writer.writerow(map(spreadsheet_safe, head))
         for each in predictions:
             row = each.probabilities or [""] * len(labels)
-            writer.writerow([each.path, each.label or "", each.probability or "", *row, each.error])
+            cells = [each.path, each.label or "", each.probability or "", *row, each.error]
+            writer.writerow(map(spreadsheet_safe, cells))
         return stream.getvalue().rstrip("\n")
     if style == "table":
-        width = max((len(each.path) for each in predictions), default=4)
-        return "\n".join(
-            f"{each.path:<{width}}  "
-            + (f"{each.label}  {each.probability:.3f}" if each.label is not None else f"unreadable: {each.error}")
+        paths = [one_line(each.path) for each in predictions]
+        width = max(map(len, paths), default=4)
+        told = [
+            f"unreadable: {each.error}" if each.label is None else f"{one_line(each.label)}  {each.probability:.3f}"
             for each in predictions
-        )
+        ]
+        return "\n".join(f"{path:<{width}}  {what}" for path, what in zip(paths, told, strict=True))
     raise UsageError(f'unknown format "{style}": expected table, json or csv')
 
 

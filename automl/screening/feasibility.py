@@ -69,6 +69,13 @@ class Cost:
         fixed, image = self._at(self.fixed_mb, depth), self._at(self.image_mb, depth)
         return largest_batch(fixed, image * pixels, self.available_mb * share)
 
+    def step_mb(self, depth: float, *, images: int, pixels: float) -> float | None:
+        """Return the MB that a training step of `images` images takes; None if it was not measured. Else as
+        `largest_batch`."""
+        if not self.image_mb:
+            return None
+        return self._at(self.fixed_mb, depth) + images * pixels * self._at(self.image_mb, depth)
+
     @staticmethod
     def _at(known: dict[float, float], depth: float) -> float:
         depths = sorted(known)

@@ -42,3 +42,14 @@ def test_trials_of_earlier_versions_say_nothing() -> None:
     old = trial("a", (1.0, 1.0), 1.0, 1.0)
     del old.user_attrs["predicted_seconds"]
     assert foreseen([old]) == ()
+
+
+def test_memory_is_compared_where_it_was_predicted() -> None:
+    trials = [
+        trial("a", (1.0, 1.0), 1.0, 1.0, predicted_mb=900.0, peak_memory_mb=1000.0),
+        trial("b", (1.0, 1.0), 1.0, 1.0, predicted_mb=None, peak_memory_mb=1000.0),
+    ]
+    found = {each.what: each for each in foreseen(trials)}
+    assert (found["a"].predicted_mb, found["a"].taken_mb, found["a"].memory_error) == (900.0, 1000.0, 0.1)
+    assert (found["all"].trials, found["all"].memory_error) == (2, 0.1)
+    assert found["b"].memory_error is None

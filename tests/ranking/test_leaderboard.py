@@ -16,7 +16,7 @@ from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.leaderboard import build
 from automl.ranking.statistics import METRICS
-from automl.ranking.tables import spreadsheet_safe
+from automl.spreadsheet import spreadsheet_safe
 from tests.ranking.conftest import sklearn_scores
 
 ROW = {

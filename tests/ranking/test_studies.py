@@ -110,6 +110,8 @@ def test_formats_say_the_same(pair: tuple[Any, Any]) -> None:
     assert [each["best"]["score"] for each in content["studies"]] == [each.best.score for each in found.studies]
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](found))))
     assert [float(row["best_score"]) for row in rows] == [each.best.score for each in found.studies]
+    assert [int(row["model_parameters"]) for row in rows] == [each.best.model_parameters for each in found.studies]
+    assert [float(row["latency_ms"]) for row in rows] == [each.best.latency_ms for each in found.studies]
     assert [row["space_params.freeze_depth"] for row in rows] == ["0, 1", "1"]
     for style in ("table", "md"):
         text = FORMATS[style](found)

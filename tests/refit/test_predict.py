@@ -114,6 +114,13 @@ def test_formats() -> None:
         format_predictions(PREDICTIONS, labels, "xml")
 
 
+def test_hostile_labels_and_paths_run_nothing_and_break_no_line() -> None:
+    hostile = [Prediction("a\nb.png", "=cmd()", 0.75, (0.25, 0.75))]
+    (row,) = csv.DictReader(io.StringIO(format_predictions(hostile, ["-b", "=cmd()"], "csv")))
+    assert row["label"] == "'=cmd()"
+    assert format_predictions(hostile, ["-b", "=cmd()"], "table").split() == ["a\\nb.png", "=cmd()", "0.750"]
+
+
 def test_predictions_do_not_depend_on_order(refitted: Refitted) -> None:
     paths = [Path(path) for path in load_dataset(refitted.folder).table["path"][:5]]
     forward, _ = predict(refitted.folder.model, paths)
