@@ -1,16 +1,16 @@
 """Race `automl search` against what people do without it: equal wall-clock time, images, backbones and weights.
 
-    python -m benchmarks.race                                  (needs conformal-clip-data and dataset-fashion-mnist)
+    python -m benchmarks.race                        (needs conformal-clip-data, dataset-fashion-mnist and npm)
     python -m benchmarks.race --only peers --sets textile --seeds 0 --minutes 8
     python -m benchmarks.race --again-if-disturbed 10%
     python -m benchmarks.race --smoke --work /tmp/smoke --out /tmp/smoke/results --minutes 1
 
 Contenders: `automl search` (the command, refit included), the script of `benchmarks/peers/handwritten.py` at 224 and at
 128 px, and `benchmarks/peers/fixed.py`, which searches nothing, with everything trainable and with three quarters
-frozen. Each is started as a command of its own and gets a folder of 600 (textile) or 2,000 (Fashion-MNIST) images,
-whose validation images it sets aside itself. What it hands over is scored here, in one place, on images that it never
-saw; the incumbents before that are known by the contender's own validation accuracy. `automl search` insists on a test
-split of its own, of one image per class at least; those few images it loses.
+frozen. Each is started as a command of its own and gets a folder of 600 (textile, drawings) or 2,000 (Fashion-MNIST)
+images, whose validation images it sets aside itself. What it hands over is scored here, in one place, on images that it
+never saw; the incumbents before that are known by the contender's own validation accuracy. `automl search` insists on a
+test split of its own, of one image per class at least; those few images it loses.
 
 The clock starts with the command. The two budgets of `automl search` are two runs, since it plans by its budget. The
 handwritten search only stops when its time is over, so that its answer at 3 minutes is its incumbent at 3 minutes of
@@ -20,7 +20,7 @@ budget: their rows have 0 minutes.
 Rows go to `race.csv` when a run is done, and a run with all its rows is not repeated: stop it at any time and start it
 again. A row has the CPU time that others took meanwhile, which harms the handwritten search most, since Ray gives its
 workers the niceness 15 unless told otherwise; `--again-if-disturbed` repeats those in which it was more than the given
-share of the cores. The whole race takes about four hours; run nothing else.
+share of the cores. The whole race takes about six hours; run nothing else.
 """
 
 from __future__ import annotations

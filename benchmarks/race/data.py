@@ -12,9 +12,12 @@ from safetensors.torch import save_file
 from automl.backbones import find, locate_all
 from automl.backbones.build import build_pretrained
 from automl.demo import textile_images
+from benchmarks.drawings import install as install_drawings
+from benchmarks.drawings import write as write_drawings
 from benchmarks.fashion_mnist import write as write_fashion_mnist
 
-SETS = {"textile": (600, 1400), "fashion-mnist": (2000, 2000)}  # images given to the contenders, and test images
+# Images given to the contenders, and test images. No default of `automl` was chosen on the drawings.
+SETS = {"textile": (600, 1400), "fashion-mnist": (2000, 2000), "drawings": (600, 1000)}
 BACKBONES = tuple(f"timm/tf_efficientnet_lite{size}.in1k" for size in range(3))
 
 
@@ -50,7 +53,10 @@ def _draw(name: str, seed: int, count: int, work: Path) -> pd.DataFrame:
     if name == "textile":
         return textile_images().sample(count, random_state=seed)
     source = work / f"{name}-{seed}.source"
-    write_fashion_mnist(source, count, seed=seed)
+    if name == "drawings":
+        write_drawings(source, count, source=install_drawings(work), seed=seed)
+    else:
+        write_fashion_mnist(source, count, seed=seed)
     table = pd.read_csv(source / "manifest.csv")
     return table.assign(path=[str(source / each) for each in table["path"]])
 

@@ -32,6 +32,7 @@ def rows_of(scores: dict[tuple[str, float], float | None], name: str = "textile"
                 "set": name, "seed": seed, "contender": contender, "minutes": minutes,
                 "test_accuracy": None if score is None else score + (seed - 1) * 0.01, "test_images": 1400,
                 "validation": 0.9, "wall_seconds": 60 * minutes + 2, "others_share": 0.02, "model": "lite0",
+                "commit": "0a1b2c3",
             }
             for (contender, minutes), score in scores.items()
             for seed in range(3)
