@@ -87,7 +87,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
                 "validation": ", ".join("-" if pd.isna(value) else f"{value:.3f}" for value in group["validation"]),
                 "wall seconds": ", ".join(f"{value:.0f}" for value in group["wall_seconds"]),
                 "others' share of the CPU": ", ".join(f"{value:.0%}" for value in group["others_share"]),
-                "commits": ", ".join(dict.fromkeys(group["commit"])),
+                "commits": ", ".join(dict.fromkeys(group["commit"].fillna("earlier"))),
             }
         )
     return pd.DataFrame(lines)

@@ -82,7 +82,7 @@ def main() -> None:
         "repeats": table(
             "repeats", lambda: of_repeats(list(POPULATIONS), CORRELATION, round(150 * share) + 5, generator)
         ),
-        "metrics": table("metrics", lambda: of_metrics(SIZES, round(300 * share) + 40, generator("metrics"))),
+        "metrics": table("metrics", lambda: of_metrics(SIZES, round(1000 * share) + 40, generator("metrics"))),
     }
     path = options.out / "studies.csv"
     rows = [] if options.again or not path.exists() else pd.read_csv(path).to_dict("records")

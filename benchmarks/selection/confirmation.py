@@ -57,8 +57,7 @@ def of_confirmation(
             for number in trials:
                 rng = rng_of((population, images, number))
                 found = [_study(population, number, images, correlation, rng) for _ in range(studies)]
-                means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
-                rows.append({"population": population, "images": images, "trials": number, **means})
+                rows.append({"population": population, "images": images, "trials": number, **_summary(found)})
     return pd.DataFrame(rows)
 
 
@@ -71,10 +70,14 @@ def of_repeats(populations: list[str], correlation: float, studies: int, rng_of)
             for population in populations:
                 rng = rng_of((population, runs, seeds))
                 found += [_study(population, 30, 300, correlation, rng, runs, seeds) for _ in range(studies)]
-            rows.append(
-                {"seeds": seeds, "runs": runs, **{name: float(np.mean([f[name] for f in found])) for name in found[0]}}
-            )
+            rows.append({"seeds": seeds, "runs": runs, **_summary(found)})
     return pd.DataFrame(rows)
+
+
+def _summary(found: list[dict[str, float]]) -> dict[str, float]:
+    means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+    spread = float(np.std([each["confirmed bias"] for each in found], ddof=1))
+    return {"studies": len(found), **means, "confirmed bias sd": spread}
 
 
 def _study(

@@ -59,6 +59,7 @@ def of_groups(studies: int, rng: np.random.Generator) -> pd.DataFrame:
                         "images of each": size,
                         "accuracy": accuracy,
                         "correlation": correlation,
+                        "studies": studies,
                         "coverage": coverage,
                         "if groups were ignored": alone,
                     }
@@ -89,7 +90,7 @@ def of_metrics(sizes: list[int], studies: int, rng: np.random.Generator) -> pd.D
                 for metric, (low, high) in _bootstrap(sample, rng).items():
                     held.setdefault((metric, "bootstrap"), []).append(low <= truth[metric] <= high)
             for metric in truth:
-                row = {"classifier": name, "images": n, "metric": metric, "truth": truth[metric]}
+                row = {"classifier": name, "images": n, "metric": metric, "truth": truth[metric], "studies": studies}
                 for kind in ("coverage", "bootstrap"):
                     row[kind] = np.mean(held[metric, kind]) if (metric, kind) in held else np.nan
                 rows.append(row)
