@@ -13,7 +13,6 @@ import rich.text
 
 from automl.errors import AutoMLError
 from automl.paths import StudyFolder
-from automl.search.lock import driver_of
 from automl.terminal import open_study
 
 __all__ = ["live_status"]
@@ -42,6 +41,8 @@ def live_status(folder: StudyFolder, console: rich.console.Console | None = None
 
 
 def _show(folder: StudyFolder, console: rich.console.Console, over: threading.Event) -> None:
+    from automl.search.lock import driver_of
+
     live: rich.live.Live | None = None
     study: Any = None
     while not over.wait(EVERY_SECONDS):

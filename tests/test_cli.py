@@ -386,3 +386,10 @@ def test_an_edited_space_that_lacks_what_the_study_tried_is_refused(
 def test_a_dead_search_has_nothing_running(automl: Callable[..., Ran], begun: StudyFolder) -> None:
     load_study(begun).ask()
     assert json.loads(automl("status", begun.root, "--json").out)["running"] == []
+
+
+def test_the_command_line_starts_without_the_libraries_of_a_search() -> None:
+    """Half a second of every command, also of those that need none of it."""
+    heavy = ("optuna", "ray", "sqlalchemy", "torch")
+    code = f"import sys, automl.cli; print([each for each in {heavy} if each in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

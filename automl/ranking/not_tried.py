@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,15 +75,18 @@ def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
     """Choices of a categorical parameter that no trial ran to its end. `warnings`: of the plan."""
     trials = study.get_trials(deepcopy=False)
     offered: dict[str, dict[Any, None]] = {}
-    outcomes: dict[tuple[str, Any], Counter[str]] = {}
+    known: set[tuple[str, int]] = set()  # trials share their distributions
+    outcomes: defaultdict[tuple[str, Any], Counter[str]] = defaultdict(Counter)
     for trial in trials:
         ended = {TrialState.COMPLETE: "whole", TrialState.PRUNED: "stopped early"}.get(trial.state)
         reason = ended or str(trial.user_attrs.get("reason") or trial.state.name.lower())
         for name, distribution in trial.distributions.items():
             if name == "backbone" or not isinstance(distribution, CategoricalDistribution):
                 continue
-            offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
-            outcomes.setdefault((name, trial.params[name]), Counter())[reason] += 1
+            if (name, id(distribution)) not in known:
+                known.add((name, id(distribution)))
+                offered.setdefault(name, {}).update(dict.fromkeys(distribution.choices))
+            outcomes[name, trial.params[name]][reason] += 1
     planned: set[tuple[str, Any]] = set()
     waiting = [each.system_attrs.get("fixed_params") or {} for each in trials if each.state == TrialState.WAITING]
     for params in [*waiting, *(study.user_attrs.get("not_begun") or ())]:
