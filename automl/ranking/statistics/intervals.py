@@ -12,7 +12,7 @@
   than were counted (Jeffreys' prior, as in Brown et al.; of groups, they are whole groups): a rare class without an
   error may still have some, and its images weigh most. *Of AUROC, and of the accuracy of groups*, the variance is
   averaged with what equal chances of error everywhere would give (of groups, if half of them were common to a group),
-  which counts as four errors (for AUROC half a one).
+  which counts as one error (for AUROC as half a one).
 - *Log loss*: the same variance, as a symmetric interval of its logarithm. Few images can make up most of it, so the
   quantile is Student's t with as many degrees of freedom as images (or groups) stand out: half of what F. E.
   Satterthwaite, Biometrics Bulletin 2(6), 1946, has for a variance, since losses are skewed.
@@ -35,7 +35,7 @@ from automl.ranking.statistics.wilson import Z95, wilson_limits
 
 __all__ = ["Interval", "Limits", "interval", "limits", "recall_limits", "student"]
 
-_PRIOR_ERRORS = 4.0
+_PRIOR_ERRORS = 1.0
 _PRIOR_ERRORS_AUROC = 0.5  # an image that is out of place is a small part of an error
 
 
