@@ -1,9 +1,9 @@
 """Write the drawings of the npm package `emoji-datasource-twitter` as PNG class folders, and a CSV manifest.
 
-Emoji of 64 px in nine classes (flags, food, faces, …), on white. No default of `automl` was chosen on them.
+Emoji of 64 px in nine classes (flags, food, faces, …), on white: Twemoji by Twitter and contributors, CC BY 4.0,
+installed by npm. No default of `automl` was chosen on them.
 
-    npm install --prefix data/drawings emoji-datasource-twitter@16
-    python -m benchmarks.drawings --source data/drawings --images 1600 --out data/drawings
+    python -m benchmarks.drawings --images 1600 --out data/drawings
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ def write(out: Path, images: int, *, source: Path, seed: int = 0) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, required=True, help="folder into which npm installed the package")
     parser.add_argument("--images", type=int, default=1600)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(write(options.out, options.images, source=options.source, seed=options.seed))
+    print(write(options.out, options.images, source=install(options.out), seed=options.seed))

@@ -68,5 +68,7 @@ def test_a_study_that_nobody_drives_is_looked_at_again_once_somebody_does(runnin
         assert screen.getvalue() == ""
         load_study(running).set_user_attr("budget_seconds", 1200.0)
         (running.root / "later").rename(running.driver)
-        time.sleep(1.0)
+        until = time.monotonic() + 10
+        while "of 20 min spent" not in screen.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
     assert "of 20 min spent" in screen.getvalue()

@@ -323,7 +323,7 @@ def test_a_search_that_was_killed_says_what_it_left(searched: Ran, place: Path, 
     study.set_user_attr("stop_reason", None)
     study.ask()
     ran = automl("status", run)
-    assert "not running (ended by an error or a kill)" in ran.out
+    assert "not running (stopped by an interruption, a kill or an error)" in ran.out
     assert "1 left unfinished" in ran.out
 
 

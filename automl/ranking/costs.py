@@ -18,8 +18,8 @@ class Foreseen:
     takes a tenth of a second more, the first that Ray starts seconds): medians over `trials` trials.
 
     `error` is the median of |predicted - taken| / taken. `what` is a backbone, "heads on kept features", or "all". The
-    same of the memory of training steps in MB (on a CPU, of what is resident in the worker), of those trials whose
-    memory was predicted; None where none was.
+    same of the memory of training steps in MB, of those trials past the head that ran on a GPU, whose allocator knows
+    its peak; None where none did.
     """
 
     what: str
@@ -49,7 +49,7 @@ def foreseen(trials: Iterable[FrozenTrial]) -> tuple[Foreseen, ...]:
         kind = "heads on kept features" if attrs.get("from_embeddings") else str(trial.params.get("backbone", "all"))
         for what in dict.fromkeys(("all", kind)):
             found[what].append(seconds)
-            if attrs.get("predicted_mb") and attrs.get("peak_memory_mb"):
+            if attrs.get("predicted_mb") and attrs.get("peak_memory_mb") and attrs.get("device") not in (None, "cpu"):
                 memory[what].append((attrs["predicted_mb"], attrs["peak_memory_mb"]))
     return tuple(
         Foreseen(what, len(pairs), *_medians(pairs), *(_medians(memory[what]) if what in memory else ()))

@@ -34,6 +34,7 @@ __all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "best_tri
 
 SCHEMA_VERSION = 1
 _SAME_SCORE = 1e-4
+_RANKED = {"finished": "COMPLETE", "pruned": "PRUNED"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class Leaderboard:
     """The ranked trials of a study and everything that was not ranked.
 
     `metric` is what it is ranked by, `direction` is "maximize" or "minimize", `counts` the number of trials by Optuna's
-    state, `stop_reason` is None while the search runs, `refit` the content of ``model/metrics.json`` or None,
-    `best_corrected` the best score of the search less what being picked as the best explains, None without predictions,
-    `confirmation` what came of training the best again, None where they were not; `trained_again` says what is known
-    where nothing was chosen by it.
+    state, `ranked` that of the rows that finished and that were pruned (a trial that was resumed has one row),
+    `stop_reason` is None while the search runs, `refit` the content of ``model/metrics.json`` or None, `best_corrected`
+    the best score of the search less what being picked as the best explains, None without predictions, `confirmation`
+    what came of training the best again, None where they were not; `trained_again` says what is known where nothing was
+    chosen by it.
     """
 
     study: str
@@ -55,6 +57,7 @@ class Leaderboard:
     failures: tuple[Failure, ...]
     refit: Mapping[str, Any] | None
     counts: Mapping[str, int]
+    ranked: Mapping[str, int]
     validation_images: int | None
     rules: tuple[str, ...] = RULES
     notes: tuple[str, ...] = ()
@@ -174,6 +177,7 @@ def build(
         rows=rows,
         failures=tuple(_failure(trial, folder) for trial in finished if not is_ranked(trial)),
         refit=refit,
+        ranked={name: sum(row.state == state for row in rows) for name, state in _RANKED.items()},
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
         validation_images=sure.images,
         rules=(*CONFIRMED_RULES, chosen.rule) if chosen else RULES,

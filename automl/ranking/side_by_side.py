@@ -115,7 +115,7 @@ def _csv(found: Comparison) -> str:
             found.same_data,
         ]
         facts = ("trial", "backbone", "latency_ms", "model_parameters")
-        cells += [each.stop_reason, *(getattr(best, name, None) for name in facts)]
+        cells += [each.stop_reason, *(getattr(best, name) if best else None for name in facts)]
         for value, limits in (
             (best.score if best else None, best.ci95 if best else None),
             (each.corrected, each.corrected_ci95),

@@ -289,7 +289,7 @@ class Driver:
         """Tell the trials that were stopped from outside: interrupted by a signal, else truncated."""
         for number in list(self._running):
             self.finish(number)
-        self._agenda.note_not_begun(out_of_time=self.stop_reason in (None, "budget"))
+        self._agenda.note_not_begun(out_of_time=self.stop_reason in (None, "budget") and not self._interrupted())
         self.record.fail_orphans(max_retries=self._config.search.max_retries)  # asked for as a connection broke off
 
     def past_deadline(self) -> bool:

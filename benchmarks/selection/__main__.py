@@ -1,12 +1,11 @@
 """Simulated studies: do intervals hold the truth, what is the best score really worth, and is the best among the tied?
 
-    python -m benchmarks.selection            # about 20 minutes on one core; goes on where it was cut off
+    python -m benchmarks.selection            # about 25 minutes on one core; goes on where it was cut off
     python -m benchmarks.selection --quick    # a minute: fewer studies, the same tables
 
-Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `metrics.csv`, `confirmation.csv` and
-`studies.csv` (a row per
-kind of study, written as it is done; those that are there already are kept unless `--again`), what they come to as
-`selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
+Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `metrics.csv`, `confirmation.csv`,
+`repeats.csv` and `studies.csv` (a row per kind of study, written as it is done; those that are there already are kept
+unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations

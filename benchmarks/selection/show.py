@@ -16,11 +16,13 @@ __all__ = ["charts", "summary"]
 COVERED = (0.93, 0.97)  # how often 95 % intervals are to hold the truth
 TIED = 0.95  # how often the tied set is to hold the trial that is really best, at least
 LEFT = 0.3  # points of bias that may be left of a large one
-EXACT = 1e12  # simulated studies of what was computed exactly
 LARGE = 1.5  # points that the naive estimate must be off by for the correction to be judged
 INHERITED = "adaptive, shared"  # luck that no resampling can see
 ESTIMATES = ("naive", "bootstrap of the bias", "empirical Bayes", "bootstrap bias correction", "corrected")
+OF_KIND = ("population", "images", "trials", "studies", "confirmed bias sd")  # not averaged
 BLUE, ORANGE = "#0072b2", "#d55e00"
+
+Limits = tuple["pd.Series | np.ndarray", "pd.Series | np.ndarray"]
 
 
 def summary(tables: Mapping[str, pd.DataFrame], *, quick: bool) -> str:
@@ -39,10 +41,10 @@ def summary(tables: Mapping[str, pd.DataFrame], *, quick: bool) -> str:
         "`correlations`), and in some kinds of study 0.5 or nothing.\n",
         "## Against what was asked\n",
         "Every row of a results file counts once, also those of few simulated studies, whose share is itself uncertain",
-        "(that of 95 % in 60 studies by 2.8 points, one standard error). *Clearly out* are rows whose own 95 % interval,",
-        "which says what so few studies can tell, misses what was asked altogether. What no resampling can see, and",
-        "only new images show, is luck that trials inherit from those that they were proposed near. After a single",
-        "run, the score in the search has a say in what is expected, too.\n",
+        "(that of 95 % in 60 studies by 2.8 points, one standard error). *Clearly out* are rows whose own 95 %",
+        "interval misses what was asked altogether; of few studies a row can hardly be. What no",
+        "resampling can see, and only new images show, is luck that trials inherit from those that they were proposed",
+        "near. After a single run, the score in the search has a say in what is expected, too.\n",
         _markdown(_targets(tables, large, apart)),
         "## Intervals of the accuracy\n",
         "Exact, by the binomial distribution, and averaged evenly over true accuracies from 0.600 to 0.995. A count of",
@@ -71,7 +73,7 @@ def summary(tables: Mapping[str, pd.DataFrame], *, quick: bool) -> str:
         _markdown(_again(tables["confirmation"], ["images", "trials"])),
         "With fewer runs, and where seeds matter more to some configurations than to others (300 images, 30 trials,",
         "all populations; `unalike`: of some by 0.1 points, of some by 3):\n",
-        _markdown(tables["repeats"]),
+        _markdown(tables["repeats"].drop(columns=["studies", "confirmed bias sd"])),
         "## The best score, by size and population\n",
         "By size, without inherited mistakes; `sd` is the standard deviation of what the corrected estimate misses the",
         "truth by in one study, `intervals hold` is of all trials, the last two columns are of its first.\n",
@@ -94,21 +96,17 @@ def _targets(tables: Mapping[str, pd.DataFrame], large: pd.Series, apart: pd.Ser
     studies, confirmation = tables["studies"], tables["confirmation"]
     rows = []
 
-    def add(what: str, asked: str, values: pd.Series, low: float, high: float, error: tuple[pd.Series, pd.Series]):
+    def add(what: str, asked: str, values: pd.Series, low: float, high: float, own: Limits | None = None) -> None:
         points = "points" in asked
         found = {"lowest": values.min(), "mean": values.mean(), "highest": values.max()}
         shown = {name: f"{each:.2f}" if points else f"{100 * each:.1f} %" for name, each in found.items()}
         met = f"{int(values.between(low, high).sum())} of {len(values)}"
         out = {"below": int((values < low).sum()), "above": int((values > high).sum())}
-        clearly = {"clearly out": int(((error[1] < low) | (error[0] > high)).sum())}
-        rows.append({"what": what, "asked": asked, **shown, "met": met, **out, **clearly})
-
-    def held(what: str, asked: str, table: pd.DataFrame, column: str, low: float, high: float) -> None:
-        shares, studies = table[column], table.get("studies", EXACT)  # the first is exact, not simulated
-        add(what, asked, shares, low, high, wilson_limits(shares, studies))
+        out["clearly out"] = "–" if own is None else int(((own[1] < low) | (own[0] > high)).sum())
+        rows.append({"what": what, "asked": asked, **shown, "met": met, **out})
 
     def covered(what: str, table: pd.DataFrame, column: str = "coverage") -> None:
-        held(what, "93 to 97 %", table, column, *COVERED)
+        add(what, "93 to 97 %", table[column], *COVERED, wilson_limits(table[column], table["studies"]))
 
     def unbiased(what: str, table: pd.DataFrame, name: str) -> None:
         error = Z95 * table[f"{name} sd"] / np.sqrt(table["studies"])
@@ -116,15 +114,17 @@ def _targets(tables: Mapping[str, pd.DataFrame], large: pd.Series, apart: pd.Ser
 
     again = "confirmed interval holds the refit"
     once = tables["repeats"][tables["repeats"]["runs"] == 1]
-    covered("interval of the accuracy, mean over true accuracies", tables["intervals"], "mean coverage")
-    covered("the same, of each simulated study's trials", studies, "intervals hold")
+    exact, of_trials = tables["intervals"]["mean coverage"], studies["intervals hold"]  # those of a study are alike
+    add("interval of the accuracy, mean over true accuracies", "93 to 97 %", exact, *COVERED, (exact, exact))
+    add("the same, of each simulated study's trials", "93 to 97 %", of_trials, *COVERED)
     covered("the same, where images come in groups", tables["groups"])
     for metric, of_metric in tables["metrics"].groupby("metric", sort=False):
         covered(f"interval of {metric}", of_metric)
     covered("interval of the corrected best score", studies, "corrected interval holds")
     covered("interval of the winner after training again", confirmation, again)
     covered("the same, after a single run", once, again)
-    held("tied set holds the truly best", "at least 95 %", studies, "tied holds best", TIED, 1.0)
+    tied = studies["tied holds best"]
+    add("tied set holds the truly best", "at least 95 %", tied, TIED, 1.0, wilson_limits(tied, studies["studies"]))
     unbiased("bias of the corrected best score", studies[large & ~apart], "corrected bias")
     unbiased("the same, where later trials inherit mistakes", studies[large & apart], "corrected bias")
     unbiased("bias of the winner after training again", confirmation, "confirmed bias")
@@ -158,7 +158,7 @@ def _biases(studies: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _again(confirmation: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    return _mean(confirmation, keys, [name for name in confirmation if name not in ("population", "images", "trials", "studies")])
+    return _mean(confirmation, keys, [name for name in confirmation if name not in OF_KIND])
 
 
 def _ties(studies: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

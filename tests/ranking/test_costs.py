@@ -44,12 +44,13 @@ def test_trials_of_earlier_versions_say_nothing() -> None:
     assert foreseen([old]) == ()
 
 
-def test_memory_is_compared_where_it_was_predicted() -> None:
+def test_memory_is_compared_where_it_was_predicted_and_can_be_measured() -> None:
     trials = [
-        trial("a", (1.0, 1.0), 1.0, 1.0, predicted_mb=900.0, peak_memory_mb=1000.0),
-        trial("b", (1.0, 1.0), 1.0, 1.0, predicted_mb=None, peak_memory_mb=1000.0),
+        trial("a", (1.0, 1.0), 1.0, 1.0, predicted_mb=900.0, peak_memory_mb=1000.0, device="NVIDIA H100"),
+        trial("a", (1.0, 1.0), 1.0, 1.0, predicted_mb=900.0, peak_memory_mb=4000.0, device="cpu"),  # of a warm worker
+        trial("b", (1.0, 1.0), 1.0, 1.0, predicted_mb=None, peak_memory_mb=1000.0, device="NVIDIA H100"),
     ]
     found = {each.what: each for each in foreseen(trials)}
     assert (found["a"].predicted_mb, found["a"].taken_mb, found["a"].memory_error) == (900.0, 1000.0, 0.1)
-    assert (found["all"].trials, found["all"].memory_error) == (2, 0.1)
+    assert (found["all"].trials, found["all"].memory_error) == (3, 0.1)
     assert found["b"].memory_error is None

@@ -115,10 +115,10 @@ def test_formats() -> None:
 
 
 def test_hostile_labels_and_paths_run_nothing_and_break_no_line() -> None:
-    hostile = [Prediction("a\nb.png", "=cmd()", 0.75, (0.25, 0.75))]
+    hostile = [Prediction("-a\nb.png", "=cmd()", 0.75, (0.25, 0.75))]
     (row,) = csv.DictReader(io.StringIO(format_predictions(hostile, ["-b", "=cmd()"], "csv")))
-    assert row["label"] == "'=cmd()"
-    assert format_predictions(hostile, ["-b", "=cmd()"], "table").split() == ["a\\nb.png", "=cmd()", "0.750"]
+    assert (row["path"], row["label"]) == ("'-a\nb.png", "'=cmd()")
+    assert format_predictions(hostile, ["-b", "=cmd()"], "table").split() == ["-a\\nb.png", "=cmd()", "0.750"]
 
 
 def test_predictions_do_not_depend_on_order(refitted: Refitted) -> None:
