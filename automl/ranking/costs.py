@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from automl.search.study import backbone_of
+
 __all__ = ["Foreseen", "foreseen"]
 
 
@@ -46,7 +48,7 @@ def foreseen(trials: Iterable[FrozenTrial]) -> tuple[Foreseen, ...]:
             continue
         start, epoch = attrs["predicted_seconds"]
         seconds = start + attrs["epochs"] * epoch, attrs["startup_seconds"] + attrs["epochs"] * attrs["epoch_seconds"]
-        kind = "heads on kept features" if attrs.get("from_embeddings") else str(trial.params.get("backbone", "all"))
+        kind = "heads on kept features" if attrs.get("from_embeddings") else str(backbone_of(trial) or "all")
         for what in dict.fromkeys(("all", kind)):
             found[what].append(seconds)
             if attrs.get("predicted_mb") and attrs.get("peak_memory_mb") and attrs.get("device") not in (None, "cpu"):

@@ -29,6 +29,7 @@ from automl.ranking.row import Failure, Row
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
 from automl.ranking.sureness import Sureness, how_sure
+from automl.search.study import backbone_of
 
 __all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "best_trial", "build"]
 
@@ -228,12 +229,11 @@ def _row(rank: int, trial: FrozenTrial, score: float, sure: Sureness, folder: St
 
 
 def _identity(trial: FrozenTrial, folder: StudyFolder) -> dict[str, Any]:
-    spec = trial.user_attrs.get("spec") or {}
     params = {name: value for name, value in trial.params.items() if name != "backbone"}
     return {
         "trial": trial.number,
         "state": trial.state.name,
-        "backbone": str(trial.params.get("backbone") or spec.get("backbone") or "unknown"),
+        "backbone": str(backbone_of(trial) or "unknown"),
         "params": params,
         "epochs": epochs_of(trial),
         "command": f"automl refit {folder.argument} --trial {trial.number}",

@@ -11,6 +11,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from automl.search.study import backbone_of
+
 __all__ = ["NotTried", "not_tried"]
 
 
@@ -41,24 +43,24 @@ def _unscreened(plan: Mapping[str, Any]) -> list[NotTried]:
 
 def _rest(study: optuna.Study, screened: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> list[NotTried]:
     trials = study.get_trials(deepcopy=False)
-    begun = {each.params.get("backbone") for each in trials if each.user_attrs.get("reason") != "skipped"}
+    begun = {backbone_of(each) for each in trials if each.user_attrs.get("reason") != "skipped"}
+    over = study.user_attrs.get("stop_reason") is not None
     untried = {name: each for name, each in screened.items() if name not in begun}
     found = [
         NotTried(name, str(each.get("reason") or "")) for name, each in untried.items() if not each.get("included")
     ]
     for name, each in untried.items():
         if each.get("included"):
-            found.append(NotTried(name, "it was on the shortlist, but the search ended before its turn"))
-    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-    if waiting:
-        one = waiting == 1
-        found.append(
-            NotTried(
-                f"{waiting} planned trial{'' if one else 's'}",
-                f"the search ended before {'its' if one else 'their'} turn; automl resume goes on with "
-                f"{'it' if one else 'them'}",
-            )
-        )
+            ended = "but the search ended before its turn" if over else "and its turn has not come yet"
+            found.append(NotTried(name, f"it was on the shortlist, {ended}"))
+    too_long = study.user_attrs.get("not_tried") or {}
+    fitting = len(study.user_attrs.get("not_begun") or ()) - len(too_long)
+    planned = sum(trial.state == TrialState.WAITING for trial in trials) + max(0, fitting)
+    if planned:
+        its, it = ("its", "it") if planned == 1 else ("their", "them")
+        ended = f"the search ended before {its} turn; automl resume goes on with {it}"
+        what = f"{planned} planned trial{'' if planned == 1 else 's'}"
+        found.append(NotTried(what, ended if over else f"{its} turn has not come yet"))
     skipped = [trial for trial in trials if trial.user_attrs.get("reason") == "skipped"]
     if skipped:
         found.append(
@@ -67,7 +69,7 @@ def _rest(study: optuna.Study, screened: Mapping[str, Mapping[str, Any]], warnin
                 f"too little time was left; the first: {skipped[0].user_attrs.get('message', '')}",
             )
         )
-    found += [NotTried(what, why) for what, why in (study.user_attrs.get("not_tried") or {}).items()]
+    found += [NotTried(what, why) for what, why in too_long.items()]
     return found + _choices(study, warnings)
 
 
@@ -92,8 +94,9 @@ def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
     for params in [*waiting, *(study.user_attrs.get("not_begun") or ())]:
         planned.update(params.items())
     proposed = sum(each.user_attrs.get("origin") == "sampler" for each in trials)
+    over = study.user_attrs.get("stop_reason") is not None
     return [
-        NotTried(f"{name} {choice}", _unseen(name, choice, found, (name, choice) in planned, proposed, warnings))
+        NotTried(f"{name} {choice}", _unseen(name, choice, found, (name, choice) in planned, proposed, warnings, over))
         for name, choices in offered.items()
         for choice in choices
         if not (found := outcomes.get((name, choice), Counter()))["whole"]
@@ -101,10 +104,10 @@ def _choices(study: optuna.Study, warnings: Sequence[str]) -> list[NotTried]:
 
 
 def _unseen(
-    name: str, choice: Any, outcomes: Counter[str], planned: bool, proposed: int, warnings: Sequence[str]
+    name: str, choice: Any, outcomes: Counter[str], planned: bool, proposed: int, warnings: Sequence[str], over: bool
 ) -> str:
-    """Say why no trial with this choice ran to its end. `outcomes`: of the trials with it; `planned`: whether
-    something that was not begun has it; `proposed`: how many the sampler proposed."""
+    """Say why no trial with this choice ran to its end. `outcomes`: of the trials with it; `planned`: whether something
+    that was not begun has it; `proposed`: how many the sampler proposed; `over`: whether the search has ended."""
     if outcomes:
         ended = [
             f"{n} {'not begun for lack of time' if reason == 'skipped' else reason.replace('_', ' ')}"
@@ -113,9 +116,12 @@ def _unseen(
         return f"no trial with this choice ran to its end: {', '.join(ended)}"
     if name == "freeze_depth" and choice != 1.0 and any("past the head" in each for each in warnings):
         return "the plan found the budget too short to train anything past the head"
+    if planned and not over:
+        return "a configuration that is planned has it; its turn has not come yet"
     if planned:
         return "a configuration that was planned has it, but its turn did not come, or it did not fit the time left"
     if not proposed:
-        return "none of the first configurations has it, and the search ended before the sampler proposed any"
+        none = "the search ended before the sampler proposed any" if over else "the sampler has not proposed any yet"
+        return f"none of the first configurations has it, and {none}"
     asked = "the only proposal" if proposed == 1 else f"the {proposed} proposals"
     return f"neither the first configurations nor {asked} of the sampler had this choice"

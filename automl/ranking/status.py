@@ -144,7 +144,8 @@ def _gpus() -> list[str]:
 
 def status_lines(status: Status) -> list[str]:
     """Return what `automl status` prints."""
-    ended = f"stopped by {status.stop_reason or 'an interruption, a kill or an error'}"
+    by = status.stop_reason or "an interruption, a kill or an error"
+    ended = by if by == "interrupted" else f"stopped by {by}"
     state = f"driven by {status.driver}" if status.driver else f"not running ({ended})"
     spent, left = words.duration(status.spent_seconds), words.duration(status.left_seconds)
     running = "running" if status.driver else "left unfinished"

@@ -60,6 +60,7 @@ class Agenda:
                 self.defaults.append(dict(each))
         self._record, self._config, self._space = record, config, space
         self._stopping, self._clock, self._skipped = stopping, clock, 0
+        self._record.note(not_begun=self.defaults)  # known whenever the search ends
 
     def enqueue(self, running: Collection[int]) -> None:
         """Let wait what comes before the sampler's proposals, if anything does. `running`: roots of what runs."""
@@ -71,6 +72,7 @@ class Agenda:
             self._stopping.resume(paused)
         elif default is not None:
             self.defaults.remove(default)
+            self._record.note(not_begun=self.defaults)
             attrs = next((attrs for params, attrs in self._taken if params == default), {"origin": "default"})
             self._record.enqueue(default, **attrs)
 

@@ -16,8 +16,9 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -34,7 +35,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from automl.errors import StorageError, UsageError
+from automl.errors import AutoMLError, StorageError, UsageError
 from automl.paths import StudyFolder
 from automl.search.lock import driver_of
 from automl.search.storage import damage, load_study, storage_kept
@@ -60,15 +61,26 @@ def open_to_read(folder: StudyFolder, *, storage: str | None = None) -> optuna.S
     at_rest = driver_of(folder) is None and not (wal.exists() and wal.stat().st_size)
     query = {"uri": "true", "mode": "ro", **({"immutable": "1"} if at_rest else {})}
     url = URL.create("sqlite", database=f"file:{quote(str(folder.database.resolve()))}", query=query)
+    with _readable(folder.database):
+        try:
+            opened = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
+            (name,) = optuna.get_all_study_names(opened)[:1] or [folder.name]
+            return optuna.load_study(storage=opened, study_name=name)
+        except KeyError:
+            raise UsageError(f"no study in {folder.database}; start one with automl search") from None
+
+
+@contextmanager
+def _readable(database: Path) -> Iterator[None]:
+    """Turn whatever comes of a database that cannot be read into a StorageError."""
     try:
-        opened = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
-        (name,) = optuna.get_all_study_names(opened)[:1] or [folder.name]
-        return optuna.load_study(storage=opened, study_name=name)
-    except KeyError:
-        raise UsageError(f"no study in {folder.database}; start one with automl search") from None
-    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        yield
+    except AutoMLError:
+        raise
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, RuntimeError, ValueError) as error:
         first = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise StorageError(f"cannot read {folder.database}: {damage(error) or first}") from error
+        advice = "bring back a copy of it, or look at one in a folder that can be written and has space"
+        raise StorageError(f"cannot read {database}: {damage(error) or f'{first}; {advice}'}") from error
 
 
 class StudyView:
@@ -110,7 +122,10 @@ def snapshot(study: optuna.Study) -> optuna.Study:
         storage = storage._backend
     if not isinstance(storage, optuna.storages.RDBStorage):
         return study
-    with uncollected(), storage_kept(str(storage.url)), storage.engine.connect() as connection:
+    kept = storage_kept(str(storage.url))
+    if storage.engine.dialect.name == "sqlite":
+        kept = _readable(Path(unquote(str(storage.engine.url.database).removeprefix("file:"))))
+    with uncollected(), kept, storage.engine.connect() as connection:
         return view(study, _read(connection, study._study_id))
 
 

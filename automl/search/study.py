@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.storage import patient
 
-__all__ = ["Reason", "StudyRecord", "counts", "planned_params"]
+__all__ = ["Reason", "StudyRecord", "backbone_of", "counts", "planned_params"]
 
 Reason = Literal["complete", "truncated", "paused", "diverged", "out_of_memory", "crashed", "interrupted", "skipped"]
 
@@ -62,6 +62,11 @@ def counts(trial: FrozenTrial) -> bool:
     went on with one that paused."""
     attrs = trial.user_attrs
     return attrs.get("reason") not in ("interrupted", "skipped") and not attrs.get("retried", attrs.get("resumed"))
+
+
+def backbone_of(trial: FrozenTrial) -> str | None:
+    """Return the backbone of `trial`: where a space has only one, no parameter but its specification names it."""
+    return trial.params.get("backbone") or (trial.user_attrs.get("spec") or {}).get("backbone")
 
 
 class StudyRecord:

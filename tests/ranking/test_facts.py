@@ -144,6 +144,7 @@ def test_probes_are_held_against_what_came_of_it(make_study: Callable[..., Any])
 
 def test_what_was_not_tried_is_named_with_the_reason(make_study: Callable[..., Any]) -> None:
     made = make_study(trials=2)
+    made.study.set_user_attr("stop_reason", "budget")
     made.study.enqueue_trial({"freeze_depth": 0.0})
     made.study.add_trial(
         create_trial(
@@ -192,6 +193,31 @@ def test_first_configurations_for_which_no_time_was_left_are_named(make_study: C
     board = build(made.folder, study=made.study)
     found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
     assert found["b, freeze_depth 0"] == "needs about 80 s, 30 s are left"
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_what_is_planned_is_told_as_such_while_the_search_runs_and_counted_when_it_is_over(
+    make_study: Callable[..., Any], over: bool
+) -> None:
+    made = make_study(trials=2)
+    made.study.set_user_attr("stop_reason", "trials" if over else None)
+    made.study.set_user_attr("not_begun", [{"freeze_depth": 1.0}, {"freeze_depth": 1.0, "learning_rate": 0.1}])
+    made.study.enqueue_trial({"freeze_depth": 0.5})
+    board = build(made.folder, study=made.study)
+    found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
+    ended = "the search ended before their turn; automl resume goes on with them"
+    assert found["3 planned trials"] == (ended if over else "their turn has not come yet")
+    assert ("its turn has not come yet" in found["freeze_depth 1.0"]) is not over
+
+
+def test_a_space_with_one_backbone_has_tried_it(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=0)
+    attrs = {"spec": {"backbone": "a"}, "predicted_seconds": [1.0, 1.0], "startup_seconds": 1.0, "epoch_seconds": 1.0}
+    made.study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5, user_attrs={**attrs, "epochs": 1}))
+    made.folder.plan.write_text(json.dumps({"screening": [{"backbone": "a", "included": True}]}))
+    reasons = why(made.folder, made.study, build(made.folder, study=made.study))
+    assert not any(each.what == "a" for each in reasons.not_tried)
+    assert [each.what for each in reasons.foreseen] == ["all", "a"]
 
 
 def test_importance_within_a_backbone_is_that_of_its_trials_alone() -> None:
