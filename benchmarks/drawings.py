@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmarks.class_folders import write_class_folders
+
 PACKAGE = "emoji-datasource-twitter"
 VERSION = "16.0.0"
 
@@ -45,18 +47,15 @@ def load(source: Path) -> pd.DataFrame:
 def write(out: Path, images: int, *, source: Path, seed: int = 0) -> Path:
     """Write `images` random drawings below ``out/images`` and ``out/manifest.csv``. Returns the folder."""
     found = load(source)
-    rows = []
-    for number in np.random.default_rng(seed).permutation(len(found))[:images]:
-        drawing, label = found.iloc[number]
-        path = out / "images" / label / f"{drawing.stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(drawing) as opened:
-            image = opened.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        Image.alpha_composite(white, image).convert("RGB").save(path)
-        rows.append((str(path.relative_to(out)), label))
-    pd.DataFrame(rows, columns=["path", "label"]).to_csv(out / "manifest.csv", index=False)
-    return out / "images"
+    chosen = found.iloc[np.random.default_rng(seed).permutation(len(found))[:images]]
+    drawings = ((label, path.stem, _on_white(path)) for path, label in chosen.itertuples(index=False))
+    return write_class_folders(out, drawings)
+
+
+def _on_white(path: Path) -> Image.Image:
+    with Image.open(path) as opened:
+        image = opened.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 if __name__ == "__main__":

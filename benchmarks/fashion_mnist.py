@@ -1,7 +1,7 @@
 """Write images of Debian's package `dataset-fashion-mnist` as PNG class folders, and the same as a CSV manifest.
 
 apt-get install dataset-fashion-mnist
-python benchmarks/fashion_mnist.py --images 2000 --out data/fashion-mnist
+python -m benchmarks.fashion_mnist --images 2000 --out data/fashion-mnist
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
+
+from benchmarks.class_folders import write_class_folders
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (
@@ -32,15 +33,8 @@ def write(out: Path, images: int, *, source: Path = SOURCE, seed: int = 0, skip:
     ``out/manifest.csv``. Returns the folder."""
     pixels, labels = load(source, "train")
     chosen = np.random.default_rng(seed).permutation(len(pixels))[skip : skip + images]
-    rows = []
-    for number in chosen:
-        label = CLASSES[labels[number]]
-        path = out / "images" / label / f"{number:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[number]).save(path)
-        rows.append((str(path.relative_to(out)), label))
-    pd.DataFrame(rows, columns=["path", "label"]).to_csv(out / "manifest.csv", index=False)
-    return out / "images"
+    drawn = ((CLASSES[labels[each]], f"{each:05d}", Image.fromarray(pixels[each])) for each in chosen)
+    return write_class_folders(out, drawn)
 
 
 if __name__ == "__main__":
