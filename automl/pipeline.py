@@ -169,7 +169,7 @@ def _first_answer(job: Job, choices: list[dict[str, Any]], progress: Progress) -
     space = space_of(job, made)
     head = default_trials(made.backbones, space, job.config.training.epochs)[:1]
     params = space.params(head[0])
-    costs = cost_model(made.screened, job.dataset)
+    costs = cost_model(made.screened, job.dataset, memory_share=job.share.memory)
     late = costs.embedding_seconds(params) > FIRST_SHARE * job.budget.seconds
     if late or not CostModel.is_head_only(params) or made.budget["least_seconds"] > job.budget.seconds:
         return None, screened
@@ -218,6 +218,7 @@ def _plan(job: Job, screened: Screening, choices: list[dict[str, Any]], **option
         seconds_spent=job.budget.spent(),
         choices=[*screened.found[0].choices, *choices],
         at_once=job.share.concurrency,
+        memory_share=job.share.memory,
         **options,
     )
 
@@ -255,13 +256,12 @@ def _driver(
         weights=job.weights,
         defaults=defaults,
         taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
-        costs=cost_model(made.screened, job.dataset),
+        costs=cost_model(made.screened, job.dataset, memory_share=job.share.memory),
         latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
         budget=job.budget,
         balanced=job.balanced,
         interrupted=job.interrupt,
         spent_before=spent_before,
-        memory_share=min(1.0, job.share.gpus) or 1 / job.share.concurrency,
         at_once=job.share.concurrency,
     )
 

@@ -124,6 +124,7 @@ def resume(
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
+            _note_stages(study, spent, budget.spent())
             added = len(config.backbones) > known
             if wider is not None or added or made.unfinished or more_budget is not None:
                 trials, began = study.get_trials(deepcopy=False), budget.spent()
@@ -136,6 +137,18 @@ def resume(
             driver = run_trials(job, study, made, spent_before=spent)
             confirm(job, study, driver)
         return finish(config, folder, reports, study, driver, budget, interrupt)
+
+
+def _note_stages(study: optuna.Study, spent: float, starting: float) -> None:
+    """Note for what time went that no stage was told of: the search of a driver that was killed, and `starting` again.
+
+    Args:
+        spent: Seconds that the study had taken before.
+    """
+    told = sum(study.user_attrs.get("stage_seconds", {}).values())
+    if spent > told:
+        add_stage(study, "search", spent - told)
+    add_stage(study, "audit", starting)
 
 
 def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, int]:
@@ -171,7 +184,8 @@ def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, tri
     again = make_plan(
         config, job.dataset, space, [*screened, *new.found], seconds_left=budget.left(), seconds_spent=budget.spent(),
         choices=[each for each in made.choices if each["name"] not in MADE_ANEW],
-        unscreened=new.left_out, keep=made.backbones, at_once=job.share.concurrency, trials=trials,
+        unscreened=new.left_out, keep=made.backbones, at_once=job.share.concurrency,
+        memory_share=job.share.memory, trials=trials,
     )  # fmt: skip
     if made.unfinished and not made.warm_start and config.search.warm_start:  # it was killed before it could learn
         try:

@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
-from automl.ranking import tables
+from automl.ranking import tables, words
 from automl.ranking.confirmed import Confirmation
 from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation, with_search
 from automl.ranking.files import load_groups, load_json
@@ -161,8 +161,8 @@ def build(
     told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
     if by != objective:
         told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
-    if by == "auroc" and (absent := _absent(folder)):
-        told.append(f"AUROC is the mean over the classes that the validation images have; left out: {absent}.")
+    if by not in ("accuracy", "log_loss") and (absent := _absent(folder)):
+        told.append(words.capital(_WITHOUT_IMAGES[by.startswith("macro")].format(words.metric_name(by), absent)))
     not_chosen = confirmation and chosen is None and by == objective
     package = load_json(folder.model / "metrics.json")
     refit = None  # of a search that has not ended
@@ -257,6 +257,13 @@ def _failure(trial: FrozenTrial, folder: StudyFolder) -> Failure:
     if reason in {"pruned", "complete", "truncated"}:
         reason = "pruned before its first score" if reason == "pruned" else "no finite score"
     return Failure(**_identity(trial, folder), reason=str(reason), message=str(trial.user_attrs.get("message") or ""))
+
+
+_WITHOUT_IMAGES = (
+    "{} is the mean over the classes that the validation images have; left out: {}.",
+    "{} counts a class without validation images as 0 where a trial predicts it, as scikit-learn does; what it is really "
+    "worth is in no interval: {}.",
+)
 
 
 def _absent(folder: StudyFolder) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "PLANNED",
     "STOP_REASONS",
     "bounds",
+    "capital",
     "compact",
     "count",
     "describe",
@@ -56,6 +57,11 @@ _ORDER = ("freeze_depth", "resolution", "learning_rate", "layer_decay", "augment
 def metric_name(metric: str) -> str:
     """Return ``macro F1`` for ``macro_f1``."""
     return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
+
+
+def capital(sentence: str) -> str:
+    """Return `sentence` with a capital at its start."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def number(metric: str, value: float | None) -> str:

@@ -60,6 +60,7 @@ class CostModel:
         sampled: Whether the screening embedded a sample only.
         random: Backbones with random weights, which every trial draws and embeds anew.
         recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
+        memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
     """
 
     costs: Mapping[str, Cost]
@@ -74,20 +75,25 @@ class CostModel:
     embedded: set[tuple[str, int]] = field(default_factory=set)
     sampled: bool = False
     random: Collection[str] = ()
+    memory_share: float = 1.0
 
     def epoch_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds of one epoch, evaluation included."""
-        backbone = params["backbone"]
-        cost = self.costs[backbone]
         if self.is_head_only(params):
             guess = 0.02 + 2e-5 * (self.train_images + self.validation_images)
             return guess * (mean(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
-        seconds = cost.epoch_seconds(
+        return self._pass_seconds(params, self.train_images, self.validation_images, self.recalibration_images)
+
+    def _pass_seconds(
+        self, params: Mapping[str, Any], trained_on: int, evaluated_on: int, recalibrated_on: int
+    ) -> float:
+        """Predicted seconds of passing so many images through a model that trains more than its head."""
+        seconds = self.costs[params["backbone"]].epoch_seconds(
             float(params["freeze_depth"]),
-            self.train_images,
-            self.validation_images,
-            recalibration_images=min(self.recalibration_images, self.train_images),
-            batch_size=int(params["batch_size"]),
+            trained_on,
+            evaluated_on,
+            recalibration_images=min(recalibrated_on, self.train_images),
+            batch_size=self._images_at_once(params),
             pixels=self._pixels(params),
         )
         return seconds * self._ratio(*self._what(params))
@@ -100,29 +106,32 @@ class CostModel:
         known = own or others or [each for ratios in self.ratios.values() for each in ratios]
         return median(known) if known else 1.0  # one trial beside which something else ran spoils no other's
 
-    def micro_batch(self, params: Mapping[str, Any], *, share: float) -> tuple[int | None, str]:
-        """Return how many images of a batch pass through the model at a time so that a training step fits into `share`
-        of the memory, and why (None and no reason: all of them; 0: not a single one fits)."""
+    def micro_batch(self, params: Mapping[str, Any]) -> tuple[int | None, str]:
+        """Return how many images of a batch pass through the model at a time so that a training step fits into the
+        memory that a trial can have, and why (None and no reason: all of them; 0: not a single one fits)."""
         cost, batch = self.costs[params["backbone"]], int(params["batch_size"])
         resolution = self._what(params)[1]
         if self.is_head_only(params):
             return None, ""
-        fits = cost.largest_batch(float(params["freeze_depth"]), pixels=self._pixels(params), share=share)
+        fits = cost.largest_batch(float(params["freeze_depth"]), pixels=self._pixels(params), share=self.memory_share)
         if fits is None or fits >= batch:
             return None, ""
-        there = f"{fits} images of {resolution} px fit into {share * cost.available_mb:,.0f} MB of memory"
+        there = f"{fits} images of {resolution} px fit into {self.memory_share * cost.available_mb:,.0f} MB of memory"
         if not fits:
             return 0, there
         passes = -(-batch // fits)
         return -(-batch // passes), f"{there}: batches of {batch} in {passes} passes"
+
+    def _images_at_once(self, params: Mapping[str, Any]) -> int:
+        """Of a batch, through the model."""
+        return int(params.get("micro_batch") or self.micro_batch(params)[0] or params["batch_size"])
 
     def step_mb(self, params: Mapping[str, Any]) -> float | None:
         """Predicted MB of a training step of a trial, with its micro-batch; None where it is not known, and of a head
         on cached features, which needs next to none."""
         if self.is_head_only(params):
             return None
-        images = int(params.get("micro_batch") or params["batch_size"])
-        cost = self.costs[params["backbone"]]
+        cost, images = self.costs[params["backbone"]], self._images_at_once(params)
         return cost.step_mb(float(params["freeze_depth"]), images=images, pixels=self._pixels(params))
 
     def start_seconds(self, params: Mapping[str, Any]) -> float:
@@ -157,10 +166,13 @@ class CostModel:
         return (resolution / self.resolutions[backbone]) ** 2
 
     def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Predicted seconds of retraining on train + validation."""
+        """Predicted seconds of retraining on train + validation, where nothing is evaluated until the last epoch is
+        over."""
         images = self.train_images + self.validation_images
-        growth = images / max(1, self.train_images)
-        training = epochs * self.epoch_seconds(params) * growth
+        if self.is_head_only(params):
+            training = epochs * self.epoch_seconds(params) * images / max(1, self.train_images)
+        else:
+            training = self._pass_seconds(params, epochs * images, 0, self.recalibration_images)
         return self._new_process(params) + training + self.embedding_seconds(params)
 
     def run_seconds(self, params: Mapping[str, Any], epochs: int) -> float:

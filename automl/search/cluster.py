@@ -31,6 +31,11 @@ class Resources(NamedTuple):
     gpus: float
     concurrency: int
 
+    @property
+    def memory(self) -> float:
+        """Part of a device's memory (of the machine's, without GPUs) that one trial can have."""
+        return min(1.0, self.gpus) or 1 / self.concurrency
+
 
 class Interrupt:
     """SIGINT, SIGTERM and SIGHUP (the terminal was closed): raised as KeyboardInterrupt where every step can be

@@ -54,7 +54,6 @@ class Driver:
         defaults: Parameters tried before anything is sampled, in order.
         taken: What is tried of earlier studies, and weighs the sampler's proposals.
         latency: Milliseconds of one image by backbone and resolution, as the screening measured.
-        memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
         at_once: Trials that run at the same time.
         interrupted: Asked before every decision; once True nothing new starts.
         spent_before: Seconds that earlier runs of this study took.
@@ -76,7 +75,6 @@ class Driver:
         balanced: bool,
         interrupted: Callable[[], bool],
         spent_before: float = 0.0,
-        memory_share: float = 1.0,
         at_once: int = 1,
     ) -> None:
         self.record = record
@@ -84,7 +82,7 @@ class Driver:
         self.stop_reason: str | None = None
         self._folder, self._config, self._space, self._weights = folder, config, space, weights
         self._costs, self._latency, self._budget, self._balanced = costs, latency, budget, balanced
-        self._interrupted, self._memory_share = interrupted, memory_share
+        self._interrupted = interrupted
         self._stopping = EarlyStopping(record, folder, config)
         self.clock = Clock(
             record,
@@ -159,7 +157,7 @@ class Driver:
             balanced=self._balanced,
             root=root,
         )
-        fits, why = self._costs.micro_batch(asdict(spec), share=self._memory_share)
+        fits, why = self._costs.micro_batch(asdict(spec))
         if fits == 0:
             self.record.finish(trial, "out_of_memory", f"not started: {why}")
             logger.warning("trial %d is not started: %s: %s", trial.number, in_words(params), why)
@@ -168,8 +166,9 @@ class Driver:
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
         spec = replace(spec, micro_batch=min(smaller, default=None))
-        facts = {"spec": asdict(spec), "max_epochs": spec.epochs, "predicted_mb": self._costs.step_mb(asdict(spec))}
-        facts["predicted_seconds"] = [self._costs.start_seconds(params), self._costs.epoch_seconds(params)]
+        whole = asdict(spec)
+        facts = {"spec": whole, "max_epochs": spec.epochs, "predicted_mb": self._costs.step_mb(whole)}
+        facts["predicted_seconds"] = [self._costs.start_seconds(whole), self._costs.epoch_seconds(whole)]
         facts["latency_ms"] = self._latency.get((spec.backbone, spec.resolution))
         self.record.describe(trial, **facts)
         if fits:
@@ -249,8 +248,8 @@ class Driver:
             self._failures.interrupted()
         state = self.record.finish(running.trial, reason, message)
         if "epoch_seconds" in running.facts:
-            facts, params = running.facts, self._space.params(running.trial.params)
-            self._costs.learn(params, float(facts["epoch_seconds"]), facts.get("startup_seconds"))
+            facts, spec = running.facts, asdict(running.spec)
+            self._costs.learn(spec, float(facts["epoch_seconds"]), facts.get("startup_seconds"))
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         if reason not in ("paused", "truncated"):
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)

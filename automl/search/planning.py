@@ -46,8 +46,8 @@ class _Costs:
         return min((seconds for kind, seconds in self.trials.items() if kind != "head only"), default=None)
 
 
-def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
-    """Return what trials of the screened backbones cost on `dataset`."""
+def cost_model(screened: Sequence[Screened], dataset: Dataset, *, memory_share: float = 1.0) -> CostModel:
+    """Return what trials of the screened backbones cost on `dataset`; `memory_share` as of `CostModel`."""
     train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
     whole = train + validation <= MAX_IMAGES  # else the screening has embedded a sample
     return CostModel(
@@ -59,6 +59,7 @@ def cost_model(screened: Sequence[Screened], dataset: Dataset) -> CostModel:
         embedded={(each.backbone, each.resolution) for each in screened if whole and each.pretrained},
         sampled=not whole,
         random=frozenset(each.backbone for each in screened if not each.pretrained),
+        memory_share=memory_share,
     )
 
 
@@ -75,6 +76,7 @@ def make_plan(
     keep: Sequence[str] = (),
     unfinished: bool = False,
     at_once: int = 1,
+    memory_share: float = 1.0,
     trials: Sequence[FrozenTrial] = (),
 ) -> Plan:
     """Shortlist the screened backbones and divide what is left of the budget.
@@ -83,9 +85,11 @@ def make_plan(
         unscreened: Backbones that are left out because they were not screened, with the reasons.
         keep: Backbones that the study has trials of; they stay, in this order, before all others.
         at_once: Trials that run at the same time.
+        memory_share: As of `CostModel`.
         trials: Of the study, which have shown what trials cost.
     """
-    model, epochs, repeats = cost_model(screened, dataset), config.training.epochs, config.search.repeats
+    model = cost_model(screened, dataset, memory_share=memory_share)
+    epochs, repeats = config.training.epochs, config.search.repeats
     for each in trials:
         model.learn_from(each)
     costs = {

@@ -100,6 +100,9 @@ def fine_tune(
 ) -> Outcome:
     """Train `model` on `train_rows` and evaluate it on `validation_rows` after every epoch.
 
+    BatchNorm's statistics are estimated anew for every evaluation, and, without validation images, after the last epoch
+    alone.
+
     Args:
         model: From `backbones.build`, frozen as wanted, for pixels; or its head alone, for embeddings.
         array: ``(N, R, R, 3) uint8`` pixels or ``(N, F) float32`` embeddings.
@@ -196,8 +199,9 @@ def fine_tune(
         trained += clock() - epoch_started
         if not math.isfinite(train_loss):
             return Outcome("diverged", epoch, trained, evaluated.eval())
-        steadied = _steadied(averaged, training, steadying, normalise, precision, whole)
-        logits, metrics = np.empty((0, classes), np.float32), {}
+        logits, metrics, steadied = np.empty((0, classes), np.float32), {}, averaged
+        if len(validation_rows) or epoch + 1 == epochs:
+            steadied = _steadied(averaged, training, steadying, normalise, precision, whole)
         if len(validation_rows):
             logits = predict_logits(steadied, validation, normalise=normalise, precision=precision)
             if not np.isfinite(logits).all():

@@ -111,6 +111,23 @@ def test_ranked_by_another_metric(textile: Any, metric: str) -> None:
     assert [note.partition(";")[0] for note in board.notes] == [f"Ranked by {metric}"] * (metric != "accuracy")
 
 
+def test_a_class_without_validation_images_is_told_where_it_matters(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=3)
+    audit = json.loads(made.folder.audit.read_text())
+    audit["counts"]["moth-eaten"] = {"train": 4, "test": 1}
+    made.folder.audit.write_text(json.dumps(audit))
+
+    def told(metric: str) -> list[str]:
+        notes = build(made.folder, study=made.study, metric=metric).notes
+        return [note for note in notes if "moth-eaten" in note]
+
+    assert told("accuracy") == told("log_loss") == []
+    left_out = "Balanced accuracy is the mean over the classes that the validation images have; left out: moth-eaten."
+    assert told("balanced_accuracy") == [left_out]
+    assert told("auroc") == [left_out.replace("Balanced accuracy", "AUROC")]
+    assert told("macro_recall")[0].startswith("Macro recall counts a class without validation images as 0 where a")
+
+
 def test_another_metric_comes_from_the_last_epoch_where_predictions_are_missing(make_study: Callable[..., Any]) -> None:
     made = make_study(trials=4)
     for number in (0, 1):

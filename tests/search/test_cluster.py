@@ -36,6 +36,11 @@ def test_a_cluster_is_divided_among_trials(
     assert f"{have['CPU']:g} CPUs" in reason
 
 
+def test_trials_at_once_share_the_memory() -> None:
+    shares = [Resources(2, 0.0, 1), Resources(1, 0.0, 8), Resources(4, 0.5, 2), Resources(4, 2.0, 2)]
+    assert [each.memory for each in shares] == [1.0, 1 / 8, 0.5, 1.0]
+
+
 def test_more_than_there_is_would_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     for asked in ((3, "auto", "auto"), ("auto", 1, "auto")):

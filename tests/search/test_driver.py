@@ -531,7 +531,8 @@ def test_a_batch_that_does_not_fit_is_passed_in_equal_parts(folder: StudyFolder)
 
 
 def test_trials_on_one_device_share_its_memory(folder: StudyFolder) -> None:
-    driver = make_driver(folder, small_config(ONE_GROUP), memory_share=0.7)
+    driver = make_driver(folder, small_config(ONE_GROUP))
+    driver._costs.memory_share = 0.7
     with_memory(driver, fixed=100.0, image=10.0, available=200.0)  # 126 MB with the headroom: two images
     assert start(driver).spec.micro_batch == 2
 

@@ -74,9 +74,12 @@ def test_only_so_many_images_are_passed_for_recalibration() -> None:
     assert costs.epoch_seconds(EVERYTHING) == pytest.approx(4000 * 0.04 + (1000 + RECALIBRATION_IMAGES) * 0.01)
 
 
-def test_the_refit_trains_on_validation_too() -> None:
+def test_the_refit_trains_on_validation_too_and_evaluates_nothing_between_its_epochs() -> None:
     costs = cost_model(small_config(), 0.04, images=100)
-    assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(2 + 4 * 5.25 * 1.25)
+    assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(2 + 4 * 125 * 0.04 + 100 * 0.01)
+    costs.learn(EVERYTHING, 2 * costs.epoch_seconds(EVERYTHING))
+    assert costs.refit_seconds(EVERYTHING, 4) == pytest.approx(2 + 2 * (4 * 125 * 0.04 + 100 * 0.01))
+    costs = cost_model(small_config(), 0.04, images=100)
     assert costs.refit_seconds(HEAD, 4) == pytest.approx(2 + 4 * 0.0225 * 1.25)  # on the embedding of the trials
 
 
@@ -130,6 +133,21 @@ def test_each_resolution_learns_from_its_own_trials() -> None:
     costs.learn(large, before[1])
     assert [costs.epoch_seconds(each) for each in (EVERYTHING, large)] == [pytest.approx(3 * before[0]), before[1]]
     assert costs.epoch_seconds(larger) == pytest.approx(2 * before[2])
+
+
+def test_a_batch_that_passes_in_parts_pays_for_each_of_them() -> None:
+    """What a step takes whatever its images, a pass takes."""
+    costs, fixed = cost_model(small_config(), 0.04, images=100), {"fixed_seconds": {0.0: 0.8, 0.5: 0.8}}
+    costs.costs = {name: replace(each, **fixed) for name, each in costs.costs.items()}
+    whole = EVERYTHING | {"batch_size": 16}
+    at_once = costs.epoch_seconds(whole)
+    assert costs.epoch_seconds(whole | {"micro_batch": 8}) == pytest.approx(at_once + 100 * 0.8 * (1 / 8 - 1 / 16))
+    memory = {"fixed_mb": {0.0: 100.0}, "image_mb": {0.0: 10.0}, "available_mb": 400.0}
+    costs.costs = {name: replace(each, **memory) for name, each in costs.costs.items()}
+    assert costs.epoch_seconds(whole) == at_once
+    costs.memory_share = 0.5  # of two trials on one device
+    assert costs.micro_batch(whole)[0] == 8
+    assert costs.epoch_seconds(whole) == costs.epoch_seconds(whole | {"micro_batch": 8})
 
 
 def test_the_start_of_a_trial_is_learned_and_that_of_the_refit_stays() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from automl import backbones
 from automl.errors import UsageError
-from automl.training import Epoch, Normalise, Outcome
+from automl.training import Epoch, Normalise, Outcome, recalibrate
 from tests.tiny import BFLOAT16, CHANNELS_LAST, FLOAT32, MEAN, STD, colours, tiny, train
 
 torch.set_num_threads(1)
@@ -77,6 +78,23 @@ def test_without_validation_rows_there_are_no_metrics() -> None:
     train(tiny("test_vit"), ARRAY, TARGETS, epochs=1, validation_rows=np.arange(0), report=epochs.append)
     assert epochs[0].metrics == {}
     assert epochs[0].logits.shape == (0, 3)
+
+
+def test_batch_norm_is_recalibrated_where_something_is_evaluated_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A refit evaluates nothing between its epochs, and ends with the model of a run that does."""
+    recalibrated: list[int] = []
+
+    def counted(*given: Any, **options: Any) -> None:
+        recalibrated.append(1)
+        recalibrate(*given, **options)
+
+    monkeypatch.setattr(importlib.import_module("automl.training.fine_tune"), "recalibrate", counted)
+    ends = [train(tiny("test_resnet"), ARRAY, TARGETS, epochs=3, train_rows=np.arange(20), validation_rows=rows)
+            for rows in (np.arange(20, 30), np.arange(0))]  # fmt: skip
+    assert len(recalibrated) == 3 + 1
+    assert not different(*(state(each.model) for each in ends))
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
