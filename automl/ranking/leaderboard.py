@@ -261,8 +261,8 @@ def _failure(trial: FrozenTrial, folder: StudyFolder) -> Failure:
 
 _WITHOUT_IMAGES = (
     "{} is the mean over the classes that the validation images have; left out: {}.",
-    "{} counts a class without validation images as 0 where a trial predicts it, as scikit-learn does; what that class is "
-    "worth is in no interval: {}.",
+    "{} counts a class without validation images as 0 where a trial predicts it, as scikit-learn does; what that class "
+    "is worth is in no interval: {}.",
 )
 
 
