@@ -82,6 +82,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         _choose(job, study)
     finally:
         add_stage(study, "confirmation", job.budget.spent() - started)
+        study.set_user_attr("spent_seconds", driver.spent_before + job.budget.spent())
 
 
 def _choose(job: Job, study: optuna.Study) -> None:

@@ -169,7 +169,7 @@ def _first_answer(job: Job, choices: list[dict[str, Any]], progress: Progress) -
     space = space_of(job, made)
     head = default_trials(made.backbones, space, job.config.training.epochs)[:1]
     params = space.params(head[0])
-    costs = cost_model(made.screened, job.dataset, memory_share=job.share.memory)
+    costs = _cost_model(job, made)
     late = costs.embedding_seconds(params) > FIRST_SHARE * job.budget.seconds
     if late or not CostModel.is_head_only(params) or made.budget["least_seconds"] > job.budget.seconds:
         return None, screened
@@ -256,7 +256,7 @@ def _driver(
         weights=job.weights,
         defaults=defaults,
         taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
-        costs=cost_model(made.screened, job.dataset, memory_share=job.share.memory),
+        costs=_cost_model(job, made),
         latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
         budget=job.budget,
         balanced=job.balanced,
@@ -264,6 +264,11 @@ def _driver(
         spent_before=spent_before,
         at_once=job.share.concurrency,
     )
+
+
+def _cost_model(job: Job, made: Plan) -> CostModel:
+    most = job.config.training.micro_batch
+    return cost_model(made.screened, job.dataset, memory_share=job.share.memory, most_at_once=most)
 
 
 def train_counts(dataset: Dataset) -> dict[str, int]:

@@ -20,6 +20,7 @@ from automl.handing_over import add_stage, finish, resolved
 from automl.job import Job
 from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomic
 from automl.pipeline import SCREENING_SHARE, run_trials, taught, train_counts
+from automl.ranking.ranks import confirmation_of
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt, check_address, cluster, resources
 from automl.search.earlier import find_studies
@@ -140,14 +141,15 @@ def resume(
 
 
 def _note_stages(study: optuna.Study, spent: float, starting: float) -> None:
-    """Note for what time went that no stage was told of: the search of a driver that was killed, and `starting` again.
+    """Note for what time went that no stage was told of: what a driver did as it was killed, and `starting` again.
 
     Args:
         spent: Seconds that the study had taken before.
     """
     told = sum(study.user_attrs.get("stage_seconds", {}).values())
     if spent > told:
-        add_stage(study, "search", spent - told)
+        searched = study.user_attrs.get("stop_reason") is not None
+        add_stage(study, "confirmation" if searched and confirmation_of(study) else "search", spent - told)
     add_stage(study, "audit", starting)
 
 

@@ -471,3 +471,5 @@ def test_a_search_that_is_stopped_goes_on(tmp_path: Path, on_one_cluster: None, 
         epochs = [json.loads(line)["epoch"] for line in folder.trial(trial.number).metrics.read_text().splitlines()]
         assert epochs == list(range(1, len(epochs) + 1))
     assert json.loads(ran.out)["refit"]["test"]["images"] == 12
+    attrs = load_study(folder).user_attrs
+    assert sum(attrs["stage_seconds"].values()) == pytest.approx(attrs["spent_seconds"], abs=3)

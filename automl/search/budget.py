@@ -61,6 +61,7 @@ class CostModel:
         random: Backbones with random weights, which every trial draws and embeds anew.
         recalibration_images: Images that an epoch's evaluation passes through besides the validation split.
         memory_share: Part of a device's memory (of the machine's, without GPUs) that one trial can have.
+        most_at_once: Images of a batch that a person lets through the model at a time; None: all of them.
     """
 
     costs: Mapping[str, Cost]
@@ -76,6 +77,7 @@ class CostModel:
     sampled: bool = False
     random: Collection[str] = ()
     memory_share: float = 1.0
+    most_at_once: int | None = None
 
     def epoch_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds of one epoch, evaluation included."""
@@ -123,8 +125,12 @@ class CostModel:
         return -(-batch // passes), f"{there}: batches of {batch} in {passes} passes"
 
     def _images_at_once(self, params: Mapping[str, Any]) -> int:
-        """Of a batch, through the model."""
-        return int(params.get("micro_batch") or self.micro_batch(params)[0] or params["batch_size"])
+        """Of a batch, through the model: as the trial does, where `params` are those of one, else as it would."""
+        batch = int(params["batch_size"])
+        limits: tuple[int | None, ...] = (self.most_at_once, self.micro_batch(params)[0])
+        if "micro_batch" in params:
+            limits = (params["micro_batch"],)
+        return min(each or batch for each in (*limits, batch))
 
     def step_mb(self, params: Mapping[str, Any]) -> float | None:
         """Predicted MB of a training step of a trial, with its micro-batch; None where it is not known, and of a head
@@ -166,8 +172,7 @@ class CostModel:
         return (resolution / self.resolutions[backbone]) ** 2
 
     def refit_seconds(self, params: Mapping[str, Any], epochs: int) -> float:
-        """Predicted seconds of retraining on train + validation, where nothing is evaluated until the last epoch is
-        over."""
+        """Predicted seconds of retraining on train + validation. Past the head nothing is evaluated between epochs."""
         images = self.train_images + self.validation_images
         if self.is_head_only(params):
             training = epochs * self.epoch_seconds(params) * images / max(1, self.train_images)

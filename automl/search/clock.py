@@ -128,6 +128,6 @@ class Clock:
     def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:
         """Return the seconds there are for the refit of `trial`, and those predicted for an epoch of it (with its share
         of the start)."""
-        params = self._space.params(trial.params)
-        there = self._budget.left() - self._costs.closing_seconds(params)
-        return there, self._costs.refit_seconds(params, self._epochs) / self._epochs
+        spec = trial.user_attrs["spec"]
+        there = self._budget.left() - self._costs.closing_seconds(spec)
+        return there, self._costs.refit_seconds(spec, self._epochs) / self._epochs

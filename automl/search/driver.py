@@ -179,7 +179,7 @@ class Driver:
         if resumes is not None:
             hand_over(self.record, self._folder, int(resumes), trial, metric=self._config.search.metric)
         logger.info("trial %d starts (%s): %s", trial.number, trial.user_attrs["origin"], in_words(params))
-        return Assignment(trial.number, spec, max(1.0, self.clock.search_left(params)), self.hang_after(params))
+        return Assignment(trial.number, spec, max(1.0, self.clock.search_left(params)), self.hang_after(whole))
 
     def _seconds(self, params: Mapping[str, Any]) -> float:
         return self.clock.seconds(params, self._config.training.epochs)

@@ -46,8 +46,12 @@ class _Costs:
         return min((seconds for kind, seconds in self.trials.items() if kind != "head only"), default=None)
 
 
-def cost_model(screened: Sequence[Screened], dataset: Dataset, *, memory_share: float = 1.0) -> CostModel:
-    """Return what trials of the screened backbones cost on `dataset`; `memory_share` as of `CostModel`."""
+def cost_model(screened: Sequence[Screened], dataset: Dataset, **of_trials: Any) -> CostModel:
+    """Return what trials of the screened backbones cost on `dataset`.
+
+    Args:
+        of_trials: `memory_share` and `most_at_once` of `CostModel`.
+    """
     train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
     whole = train + validation <= MAX_IMAGES  # else the screening has embedded a sample
     return CostModel(
@@ -59,7 +63,7 @@ def cost_model(screened: Sequence[Screened], dataset: Dataset, *, memory_share: 
         embedded={(each.backbone, each.resolution) for each in screened if whole and each.pretrained},
         sampled=not whole,
         random=frozenset(each.backbone for each in screened if not each.pretrained),
-        memory_share=memory_share,
+        **of_trials,
     )
 
 
@@ -88,7 +92,7 @@ def make_plan(
         memory_share: As of `CostModel`.
         trials: Of the study, which have shown what trials cost.
     """
-    model = cost_model(screened, dataset, memory_share=memory_share)
+    model = cost_model(screened, dataset, memory_share=memory_share, most_at_once=config.training.micro_batch)
     epochs, repeats = config.training.epochs, config.search.repeats
     for each in trials:
         model.learn_from(each)

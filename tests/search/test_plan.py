@@ -148,6 +148,10 @@ def test_a_batch_that_passes_in_parts_pays_for_each_of_them() -> None:
     costs.memory_share = 0.5  # of two trials on one device
     assert costs.micro_batch(whole)[0] == 8
     assert costs.epoch_seconds(whole) == costs.epoch_seconds(whole | {"micro_batch": 8})
+    assert costs.epoch_seconds(whole | {"micro_batch": None}) == at_once  # a trial that ran
+    assert costs.epoch_seconds(whole | {"micro_batch": 32}) == at_once
+    costs.most_at_once = 4  # asked for
+    assert costs.epoch_seconds(whole) == costs.epoch_seconds(whole | {"micro_batch": 4})
 
 
 def test_the_start_of_a_trial_is_learned_and_that_of_the_refit_stays() -> None:
