@@ -66,7 +66,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
             logger.info("trial %d trained again, %d of %d: %s %.4f after %.0f s", wanted.trial, wanted.run, often,
                         wanted.spec.metric, result["score"], result["seconds"])  # fmt: skip
         study.set_user_attr("confirmation", kept)
-        study.set_user_attr("spent_seconds", driver.spent_before + job.budget.spent())
+        driver.note_spent()
 
     def train() -> None:
         work = [(str(job.folder.root.resolve()), each) for each in runs]
@@ -82,7 +82,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         _choose(job, study)
     finally:
         add_stage(study, "confirmation", job.budget.spent() - started)
-        study.set_user_attr("spent_seconds", driver.spent_before + job.budget.spent())
+        driver.note_spent()
 
 
 def _choose(job: Job, study: optuna.Study) -> None:

@@ -48,7 +48,7 @@ def finish(
     if best is not None and not interrupt():
         started = budget.spent()
         seconds, epoch_seconds = driver.clock.refit_time(best)
-        study.set_user_attr("spent_seconds", driver.spent_before + started)
+        driver.note_spent()
         if not _is_packaged(folder, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
             try:
                 metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
@@ -58,7 +58,7 @@ def finish(
             _note_package(study, metrics)
             retrained = metrics["refitted"] or metrics.get("trained_on")
             add_stage(study, "refit" if retrained else "handing over", budget.spent() - started)
-    study.set_user_attr("spent_seconds", driver.spent_before + budget.spent())
+    driver.note_spent()
     return write_report(folder, reports, study)
 
 

@@ -234,7 +234,7 @@ def run_trials(job: Job, study: optuna.Study, made: Plan, *, spent_before: float
     driver = _driver(job, study, made, defaults, spent_before=spent_before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", spent_before)
-    study.set_user_attr("spent_seconds", spent_before + job.budget.spent())
+    driver.note_spent()
     with job.interrupt.deferred():
         run_search(driver, job.folder, job.share, interrupted=job.interrupt)
         driver.finish_rest()

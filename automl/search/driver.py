@@ -78,7 +78,7 @@ class Driver:
         at_once: int = 1,
     ) -> None:
         self.record = record
-        self.spent_before = spent_before
+        self._spent_before = spent_before
         self.stop_reason: str | None = None
         self._folder, self._config, self._space, self._weights = folder, config, space, weights
         self._costs, self._latency, self._budget, self._balanced = costs, latency, budget, balanced
@@ -213,7 +213,7 @@ class Driver:
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
                     self._config.search.metric, value, facts["seconds"])  # fmt: skip
         if self._budget.spent() - self._noted >= NOTED_EVERY_SECONDS:
-            self._note_spent()
+            self.note_spent()
         epoch = int(facts["epoch"])
         if self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
             return True
@@ -255,7 +255,7 @@ class Driver:
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)
         keep_best_weights(self.record, self._folder, number)
         self._stopping.let_go()
-        self._note_spent()
+        self.note_spent()
         best = self.record.incumbent()
         if best is not None:
             left = max(0.0, self.clock.search_left())
@@ -266,9 +266,10 @@ class Driver:
         if self._failures.too_many(reason, message):
             self.stop_reason = "failures"
 
-    def _note_spent(self) -> None:
+    def note_spent(self) -> None:
+        """Note the seconds that the study has taken so far."""
         self._noted = self._budget.spent()
-        self.record.note(spent_seconds=self.spent_before + self._noted)
+        self.record.note(spent_seconds=self._spent_before + self._noted)
 
     def _retried(self, running: _Running, reason: Reason, message: str) -> bool:
         """Try once more what crashed, and with half as many images at a time what ran out of memory. The worker process

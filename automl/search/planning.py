@@ -46,12 +46,10 @@ class _Costs:
         return min((seconds for kind, seconds in self.trials.items() if kind != "head only"), default=None)
 
 
-def cost_model(screened: Sequence[Screened], dataset: Dataset, **of_trials: Any) -> CostModel:
-    """Return what trials of the screened backbones cost on `dataset`.
-
-    Args:
-        of_trials: `memory_share` and `most_at_once` of `CostModel`.
-    """
+def cost_model(
+    screened: Sequence[Screened], dataset: Dataset, *, memory_share: float = 1.0, most_at_once: int | None = None
+) -> CostModel:
+    """Return what trials of the screened backbones cost on `dataset`; the others as of `CostModel`."""
     train, validation, test = (len(dataset.rows(split)) for split in ("train", "validation", "test"))
     whole = train + validation <= MAX_IMAGES  # else the screening has embedded a sample
     return CostModel(
@@ -63,7 +61,8 @@ def cost_model(screened: Sequence[Screened], dataset: Dataset, **of_trials: Any)
         embedded={(each.backbone, each.resolution) for each in screened if whole and each.pretrained},
         sampled=not whole,
         random=frozenset(each.backbone for each in screened if not each.pretrained),
-        **of_trials,
+        memory_share=memory_share,
+        most_at_once=most_at_once,
     )
 
 
