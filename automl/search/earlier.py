@@ -34,7 +34,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class EarlierStudy:
-    """`good` are its best finished trials, the best first."""
+    """`good` are its best finished trials: what it handed over first, if that is one of them, then the best."""
 
     metric: str
     maximize: bool
@@ -86,6 +86,7 @@ def read_study(folder: StudyFolder) -> EarlierStudy:
     if metric not in METRICS or maximize == (metric == "log_loss"):
         raise UsageError(f'it is ranked by "{metric}", {"larger" if maximize else "smaller"} is better')
     good = good_trials(trials, maximize=maximize)
+    good.sort(key=lambda each: each.number != attrs.get("refitted"))  # chosen after training again, where there was time
     if not good:
         raise UsageError(f"no trial of it has finished ({len(trials)} were begun)")
     return EarlierStudy(metric, maximize, _features(folder, attrs), tuple(good))

@@ -1,7 +1,7 @@
 """What earlier searches taught: their best configurations, tried early in a new study.
 
 Of the studies that are ranked by a metric of the same direction, the nearest by data-set features come first, each with
-its best configurations, as far as they are possible in the new space. What is taken, from where, what had to move, and
+what it handed over and its best configurations, as far as they are possible in the new space. What is taken, from where, what had to move, and
 what is not used and why, is one value that the study keeps: to go on with it needs no earlier study.
 """
 
@@ -85,8 +85,8 @@ def learn(
 def _nearest_first(readable: tuple[float, dict[str, float], StudyFolder, EarlierStudy]) -> tuple[float, float]:
     """Of equally near ones (to a hundredth, the noise of the probes) the one that found more."""
     distance, _, _, study = readable
-    best = float(study.good[0].value or 0.0)
-    return round(distance, 2), -best if study.maximize else best
+    scores = [float(each.value or 0.0) for each in study.good]
+    return round(distance, 2), -max(scores) if study.maximize else min(scores)
 
 
 def _choose(

@@ -10,6 +10,7 @@ enqueued             its best configurations are tried first, as the program doe
 weighed              the sampler's proposals are weighed by the density around them, with β 10
 enqueued, weighed    both, for several β
 
+same     both searches are of one world, on other images of it
 alike    the earlier world is made of one half of the recorded configurations, the new one of the other half
 unlike   the earlier world is of the other set; choices that the new space lacks are moved to the nearest ones
 
@@ -42,6 +43,7 @@ from benchmarks.curves.replay_samplers import SHARES, Proposer, default_rule, se
 SHOWN = (0.04, 0.1, 0.2, 0.3, 0.5, 1.0)
 BETAS = (3.0, 10.0, 30.0)
 TAKEN = 3
+KINDS = ("same", "alike", "unlike")
 
 
 def proposer(
@@ -79,7 +81,9 @@ def replay(name: str, kind: str, seeds: int, folder: Path) -> list[dict[str, obj
     """Return a row per variant and quartile of searches in the world of `name`."""
     other = next(each for each in SETS if each != name)
     curves, space = recorded.load_curves(name, folder), recorded.load_space(name)
-    if kind == "alike":
+    if kind == "same":
+        before, now, space_before = curves, curves, space
+    elif kind == "alike":
         before, now, space_before = curves[::2], curves[1::2], space
     else:
         before, now, space_before = recorded.load_curves(other, folder), curves, recorded.load_space(other)
@@ -132,7 +136,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
-    parser.add_argument("--kinds", nargs="+", default=("alike", "unlike"), choices=("alike", "unlike"))
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--curves", type=Path, default=HERE)
     given = parser.parse_args()

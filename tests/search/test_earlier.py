@@ -59,6 +59,14 @@ def test_the_better_half_is_good_and_the_quicker_of_equals_first(earlier: StudyF
     assert (found.metric, found.maximize, found.features) == ("accuracy", True, FEATURES)
 
 
+@pytest.mark.parametrize("handed_over, expected", [(3, [3, 1]), (1, [1, 3]), (0, [1, 3]), (None, [1, 3])])
+def test_what_it_handed_over_comes_first_if_it_is_good(
+    earlier: StudyFolder, handed_over: int | None, expected: list[int]
+) -> None:
+    load_study(earlier).set_user_attr("refitted", handed_over)
+    assert [each.number for each in read_study(earlier).good] == expected
+
+
 def test_of_a_log_loss_the_smaller_is_better(tmp_path: Path) -> None:
     assert [each.number for each in read_study(write_earlier(tmp_path / "a", SCORES, metric="log_loss")).good] == [0, 2]
 
