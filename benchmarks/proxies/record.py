@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 from automl.backbones import find
 from automl.data import Batches, open_cache
@@ -53,6 +54,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     prepare_process(1)
+    threadpool_limits(1)  # of the libraries of linear algebra, whose idle threads spin
     prepared = prepare(given.set, given.work)
     record_screening(prepared, HERE / f"{given.set}.csv")
     for seed in SEEDS[: given.seeds]:

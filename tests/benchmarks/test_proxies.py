@@ -83,6 +83,4 @@ def test_what_was_recorded_is_read(name: str) -> None:
     for key in ("knn", "linear", "look"):
         np.testing.assert_allclose(found.right[key].mean(axis=1), found.rows[f"{key}_accuracy"], atol=1e-4)
     assert found.fine_tuned.shape == (2, len(found.rows), IMAGES)
-    of_an_epoch = compare.seconds({name: found})["screening / epoch"]
-    assert of_an_epoch.median() < 1
-    assert of_an_epoch.between(0, 1.2).all()  # two of 31 are above 1, as README there says
+    assert compare.seconds({name: found})["screening / epoch"].between(0, 1).all()
