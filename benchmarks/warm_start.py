@@ -144,7 +144,7 @@ def compare(work: Path, seed: int, images: int, space: Path, budget: str) -> dic
 
 
 def publish(row: dict[str, object], results: Path) -> None:
-    """Write the CSV, with `row` in place of an earlier one of its space and seed, and the Markdown with the verdicts."""
+    """Write the CSV, with `row` in place of an earlier one of its space and seed, and the Markdown."""
     table = merge(results / "warm-start.csv", pd.DataFrame([row]), ["space", "seed"])
     lines = [
         "# Fashion-MNIST B after Fashion-MNIST A\n",

@@ -83,7 +83,7 @@ class Agenda:
             if not CostModel.is_head_only(self._space.params(trial.params)):
                 self._skipped = 0
             return True
-        if trial.user_attrs["origin"] == "default" and self._clock.doubtful(trial.params):
+        if trial.user_attrs["origin"] in ("default", "warm start") and self._clock.doubtful(trial.params):
             return True
         if trial.user_attrs["origin"] != "sampler":
             self._record.describe(trial, set_aside=True)

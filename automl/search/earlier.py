@@ -86,7 +86,8 @@ def read_study(folder: StudyFolder) -> EarlierStudy:
     if metric not in METRICS or maximize == (metric == "log_loss"):
         raise UsageError(f'it is ranked by "{metric}", {"larger" if maximize else "smaller"} is better')
     good = good_trials(trials, maximize=maximize)
-    good.sort(key=lambda each: each.number != attrs.get("refitted"))  # chosen after training again, where there was time
+    chosen = attrs.get("refitted")  # after training again, where there was time
+    good.sort(key=lambda each: each.number != chosen)
     if not good:
         raise UsageError(f"no trial of it has finished ({len(trials)} were begun)")
     return EarlierStudy(metric, maximize, _features(folder, attrs), tuple(good))

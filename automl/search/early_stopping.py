@@ -45,11 +45,16 @@ class EarlyStopping:
         self._rungs.resume(root)
 
     def goes_on(self, root: int, params: Mapping[str, Any], epoch: int, value: float) -> bool:
-        """Record `value` after `epoch` and return whether the trial goes on. On cached features, where a trial takes
-        seconds in all, it always does."""
+        """Record `value` after `epoch` and return whether the trial goes on. It always does on cached features, where a
+        trial takes seconds in all, and where an earlier study has trained it to its end and it was among the best: an
+        epoch says less."""
         if not self._wanted or CostModel.is_head_only(params):
             return True
-        return self._rungs.goes_on(root, _groups(params), epoch, value)
+        goes_on = self._rungs.goes_on(root, _groups(params), epoch, value)
+        if not goes_on and self._record.trials()[root].user_attrs.get("origin") == "warm start":
+            self._rungs.resume(root)
+            return True
+        return goes_on
 
     def resumable(self, running: Iterable[int], fits: Callable[[Mapping[str, Any], int], bool]) -> FrozenTrial | None:
         """Return the paused trial to resume before anything new starts, if there is one.

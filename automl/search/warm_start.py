@@ -1,8 +1,9 @@
 """What earlier searches taught: their best configurations, tried early in a new study.
 
 Of the studies that are ranked by a metric of the same direction, the nearest by data-set features come first, each with
-what it handed over and its best configurations, as far as they are possible in the new space. What is taken, from where, what had to move, and
-what is not used and why, is one value that the study keeps: to go on with it needs no earlier study.
+what it handed over and its best configurations, as far as they are possible in the new space. What is taken, from
+where, what had to move, and what is not used and why, is one value that the study keeps: to go on with it needs no
+earlier study.
 """
 
 from __future__ import annotations

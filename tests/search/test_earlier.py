@@ -59,7 +59,7 @@ def test_the_better_half_is_good_and_the_quicker_of_equals_first(earlier: StudyF
     assert (found.metric, found.maximize, found.features) == ("accuracy", True, FEATURES)
 
 
-@pytest.mark.parametrize("handed_over, expected", [(3, [3, 1]), (1, [1, 3]), (0, [1, 3]), (None, [1, 3])])
+@pytest.mark.parametrize(("handed_over", "expected"), [(3, [3, 1]), (1, [1, 3]), (0, [1, 3]), (None, [1, 3])])
 def test_what_it_handed_over_comes_first_if_it_is_good(
     earlier: StudyFolder, handed_over: int | None, expected: list[int]
 ) -> None:

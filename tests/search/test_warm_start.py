@@ -172,6 +172,23 @@ def test_a_default_that_was_good_before_is_tried_once(tmp_path: Path) -> None:
     assert started(driver).user_attrs["origin"] == "sampler"
 
 
+def test_it_runs_to_its_end_however_it_compares(tmp_path: Path) -> None:
+    def compared(name: str, taken: tuple[Taken, ...]) -> list[tuple[str, str]]:
+        """Trials that are worse from one to the next."""
+        driver = make_driver(StudyFolder(tmp_path / name), small_config(), taken=taken)
+        for place in range(6):
+            trial = started(driver)
+            for each in range(1, 5):
+                if not driver.report(trial.number, epoch(each, 0.9 - place / 10)):
+                    break
+            driver.finish(trial.number)
+        return [(each.user_attrs["origin"], each.user_attrs["reason"]) for each in driver.record.trials()]
+
+    warm = compared("warm", (*TAKEN, replace(TAKEN[0], params={**TAKEN[0].params, "learning_rate": 0.009})))
+    assert [reason for origin, reason in warm if origin == "warm start"] == ["truncated"] * 3
+    assert ("default", "paused") in compared("cold", ())
+
+
 def test_what_does_not_fit_the_time_left_is_not_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = small_config(budget=60.0)
     driver = make_driver(StudyFolder(tmp_path / "new"), config, taken=TAKEN, seconds=10.0)
