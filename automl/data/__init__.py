@@ -32,7 +32,7 @@ from automl.data.decode import DEFAULT_MAX_PIXELS, Color, decode, fit, one_line
 from automl.data.loader import Batches
 from automl.data.manifest import SPLITS, Quarantined, read_manifest
 from automl.data.pixels import Variant, build_cache, open_cache
-from automl.data.split import assign_splits, redraw
+from automl.data.split import assign_splits, redraw, units_of
 from automl.errors import DataError
 from automl.paths import write_atomic
 
@@ -93,12 +93,22 @@ class Dataset:
         """
         if self.audit.splits.get("validation") == "given":
             return self.rows("train"), self.rows("validation")
-        rows = self.table[self.table["split"] != "test"]
-        copies = {copy["path"]: number for number, each in enumerate(self.audit.duplicates) for copy in each["copies"]}
-        pixels = [str(copies.get(path, path)) for path in rows["path"]]
-        drawn = redraw(rows.assign(pixels=pixels), seed=seed)
+        rows = self._with_pixels(self.table[self.table["split"] != "test"])
+        drawn = redraw(rows, seed=seed)
         numbers = rows.index.to_numpy(np.int64)
         return numbers[~drawn], numbers[drawn]
+
+    def units(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """Number the sets of `rows` ``(n,)`` that must stay together, those of one group and exact copies; None where
+        every image stands alone."""
+        units = units_of(self._with_pixels(self.table.iloc[rows]))
+        numbers = np.unique(units, return_inverse=True)[1].astype(np.int64)
+        return numbers if numbers.max(initial=-1) + 1 < len(rows) else None
+
+    def _with_pixels(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return `rows` of the table with a column pixels, alike in exact copies."""
+        copies = {copy["path"]: number for number, each in enumerate(self.audit.duplicates) for copy in each["copies"]}
+        return rows.assign(pixels=[str(copies.get(path, path)) for path in rows["path"]])
 
     def save(self, manifest_path: Path, audit_path: Path) -> None:
         """Write the table as parquet (with the classes in its metadata) and the audit as JSON, each atomically."""

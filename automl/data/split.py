@@ -19,7 +19,7 @@ from automl.data.decode import one_line
 from automl.data.manifest import SPLITS
 from automl.errors import DataError, UsageError
 
-__all__ = ["assign_splits", "redraw"]
+__all__ = ["assign_splits", "redraw", "units_of"]
 
 _ATTEMPTS = 10
 _TOLERANCE = 0.05
@@ -57,7 +57,7 @@ def assign_splits(
     fractions = {"test": test_fraction, "validation": validation_fraction}
     drawn = {name: share for name, share in fractions.items() if name not in given and share > 0}
     pool = rows[rows["split"] == "train"] if given else rows
-    units = _units(pool)
+    units = units_of(pool)
     _refuse_small_classes(pool, units, labels, sides=["train", *drawn], given=bool(given))
     split = rows["split"].copy() if given else pd.Series("train", index=rows.index, dtype="str")
     if drawn:
@@ -85,14 +85,14 @@ def redraw(rows: pd.DataFrame, *, seed: int) -> npt.NDArray[np.bool_]:
     Raises:
         DataError: No other split keeps every group on one side.
     """
-    units = _units(rows)
+    units = units_of(rows)
     labels = sorted(set(rows["label"]))
     _refuse_small_classes(rows, units, labels, sides=["train", "validation"], given=False)
     share = float((rows["split"] == "validation").mean())
     return np.asarray(_draw(rows["label"], rows["group"], units, {"validation": share}, seed) == "validation")
 
 
-def _units(rows: pd.DataFrame) -> pd.Series:
+def units_of(rows: pd.DataFrame) -> pd.Series:
     """Number the sets of rows that must stay together: linked by a group or by equal pixels, over any chain of both."""
     own = pd.Series([f"\0{number}" for number in range(len(rows))], index=rows.index)
     group = rows["group"].where(rows["group"] != "", own)

@@ -24,7 +24,9 @@ def available_mb(device: torch.device) -> float:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return (free + torch.cuda.memory_reserved(device)) / MEGABYTE
-    return min(psutil.virtual_memory().available, _left_to_container()) / MEGABYTE
+    held = psutil.Process().memory_info()
+    own = held.rss - getattr(held, "shared", 0)  # pages of files are given back when memory is needed
+    return (min(psutil.virtual_memory().available, _left_to_container()) + own) / MEGABYTE
 
 
 def _left_to_container(root: Path = Path("/sys/fs/cgroup")) -> float:

@@ -5,6 +5,7 @@ and validation images. A probe ranks frozen features, not fine-tuned backbones, 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,9 +49,12 @@ def knn_probe(embedding: Floats, targets: Ints, groups: Ints | None = None) -> B
     Returns:
         ``(m,)``, m ≤ `MAX_IMAGES`: each image judged by a model that was fitted without it and without its group.
     """
-    neighbours = min(NEIGHBOURS, max(1, len(targets) // 4))  # no fold leaves fewer to choose from
-    model = make_pipeline(Normalizer(), KNeighborsClassifier(neighbours, weights="distance"))
-    return _out_of_fold(model, embedding, targets, groups)
+
+    def make(least: int) -> Pipeline:
+        neighbours = min(NEIGHBOURS, max(1, least // 3))
+        return make_pipeline(Normalizer(), KNeighborsClassifier(neighbours, weights="distance"))
+
+    return _out_of_fold(make, embedding, targets, groups)
 
 
 def linear_probe(embedding: Floats, targets: Ints, groups: Ints | None = None) -> Bools:
@@ -61,7 +65,7 @@ def linear_probe(embedding: Floats, targets: Ints, groups: Ints | None = None) -
     of 450 simulated textiles, 0.722 against 0.711.
     """
     model = make_pipeline(StandardScaler(), RidgeClassifier(REGULARISATION * embedding.shape[1], solver="cholesky"))
-    return _out_of_fold(model, embedding, targets, groups)
+    return _out_of_fold(lambda least: model, embedding, targets, groups)
 
 
 def probe_of(right: Bools) -> Probe:
@@ -70,7 +74,8 @@ def probe_of(right: Bools) -> Probe:
     return Probe(float(right.mean()), (float(interval.low), float(interval.high)), len(right))
 
 
-def _out_of_fold(model: Pipeline, embedding: Floats, targets: Ints, groups: Ints | None) -> Bools:
+def _out_of_fold(make: Callable[[int], Pipeline], embedding: Floats, targets: Ints, groups: Ints | None) -> Bools:
+    """Whether a model is right about each image probed. `make` it given the fewest images that it is fitted on."""
     rows = _spread(len(targets), MAX_IMAGES)
     features, goal = np.asarray(embedding[rows], dtype=np.float32), targets[rows]
     units = None if groups is None else groups[rows]
@@ -80,8 +85,10 @@ def _out_of_fold(model: Pipeline, embedding: Floats, targets: Ints, groups: Ints
         return np.zeros(len(goal), dtype=np.bool_)
     with warnings.catch_warnings():  # of a class with fewer images than folds: it is in some of them
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = list(splitter(parts, shuffle=True, random_state=0).split(features, goal, units))
-    predicted = cross_val_predict(model, features, goal, cv=[(train, test) for train, test in folds if len(test)])
+        split = splitter(parts, shuffle=True, random_state=0).split(features, goal, units)
+        folds = [(train, test) for train, test in split if len(test)]
+    model = make(min(len(train) for train, _ in folds))
+    predicted = cross_val_predict(model, features, goal, cv=folds)
     return np.asarray(predicted == goal)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from automl.backbones import build, find
-from automl.data import Dataset, open_cache
+from automl.data import open_cache
 from automl.paths import StudyFolder
 from automl.screening import MAX_IMAGES, imagenet_top1, knn_probe, latency_ms, linear_probe, measure_cost, probe_of
 from automl.search.plan import Screened
@@ -19,7 +19,7 @@ from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
 from automl.training import choose_device, choose_precision
 
-__all__ = ["groups_of", "sampled", "screen_backbone"]
+__all__ = ["sampled", "screen_backbone"]
 
 LEAST_OF_CLASS = 5  # images in a sample, as many as the probes have folds
 CPU_BATCH = 8  # there, the time per image hardly depends on the batch
@@ -54,8 +54,8 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     embedding_started = time.perf_counter()
     embedding = embedding_of(spec, folder, dataset, model, array, rows, device=device, precision=precision)
     embed_seconds = time.perf_counter() - embedding_started
-    groups = groups_of(dataset, rows)
-    knn, linear = (probe_of(probe(embedding, targets[rows], groups)) for probe in (knn_probe, linear_probe))
+    units = dataset.units(rows)
+    knn, linear = (probe_of(probe(embedding, targets[rows], units)) for probe in (knn_probe, linear_probe))
     cost = measure_cost(
         model,
         resolution=spec.resolution,
@@ -112,12 +112,3 @@ def _told(screened: int, images: int) -> list[dict[str, Any]]:
         return []
     reason = f"a sample of the {images:,} to train and validate on, with the shares of the classes"
     return [{"name": "images screened", "value": screened, "reason": reason}]
-
-
-def groups_of(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    """Numbers of the manifest's groups of `rows`, an image without one being its own; None where there are none."""
-    named = dataset.table["group"].to_numpy()[rows]
-    if not (named != "").any():
-        return None
-    own = np.array([f"\0{row}" for row in rows])
-    return np.unique(np.where(named != "", named, own).astype(str), return_inverse=True)[1].astype(np.int64)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,23 @@ def test_copies_of_the_same_bytes_or_pixels_end_on_one_side(folder: Path) -> Non
     (group,) = dataset.audit.duplicates
     assert (group["label"], group["across_splits"], len(group["copies"])) == ("dog", False, 3)
     assert any(line.startswith("2 images are exact copies") for line in dataset.audit.warnings)
+
+
+def test_groups_and_copies_are_units(folder: Path) -> None:
+    every = np.arange(len(ready(folder).table))
+    assert ready(folder).units(every) is None
+    shutil.copy(folder / "dog" / "0.png", folder / "dog" / "copy.png")
+    dataset = ready(folder)
+    every, paths = np.arange(len(dataset.table)), dataset.table["path"].map(lambda path: Path(path).name)
+    one, other = (int(paths.index[paths == name][-1]) for name in ("copy.png", "1.png"))
+    units = dataset.units(every)
+    assert units is not None
+    assert len(set(units)) == len(every) - 1
+    assert dataset.units(np.array([one, other])) is None
+    grouped = replace(dataset, table=dataset.table.assign(group=["g" if row in (one, other) else "" for row in every]))
+    units = grouped.units(every)
+    assert units is not None
+    assert len(set(units)) == len(every) - 2  # the copy, what it is a copy of, and the other one of its group
 
 
 def test_the_same_picture_under_two_labels_is_quarantined_altogether(folder: Path) -> None:

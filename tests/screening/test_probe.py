@@ -45,6 +45,14 @@ def test_an_image_is_judged_without_its_group(right_of: Out) -> None:
     assert right_of(features, targets, copies).mean() < 0.7
 
 
+@BOTH
+def test_a_fold_may_leave_few_images(right_of: Out) -> None:
+    """Of two groups the smaller one is what the judge of the larger one learns from."""
+    features, targets = blobs(69, apart=20)
+    assert right_of(features, targets, np.repeat([0, 1], [60, 9])).mean() > 0.8
+    assert right_of(features[:5], targets[:5], np.repeat([0, 1], [4, 1])).shape == (5,)
+
+
 def test_neighbours_are_by_cosine() -> None:
     """Two directions at very different lengths: by Euclidean distance the long ones would be neighbours of none."""
     random = np.random.default_rng(0)

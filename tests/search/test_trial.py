@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from automl.backbones import build, find, head_of
-from automl.data import Dataset, open_cache
+from automl.data import open_cache
 from automl.errors import DataError
 from automl.paths import StudyFolder
 from automl.search import screen, trial
-from automl.search.screen import groups_of, sampled, screen_backbone
+from automl.search.screen import sampled, screen_backbone
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
 from automl.training import Outcome, measure
@@ -269,16 +268,6 @@ def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
     assert min(found.latencies.values()) > 0
     assert {choice["name"] for choice in found.choices} >= {"device", "precision"}
     assert all(choice["value"] and choice["reason"] for choice in found.choices)
-
-
-def test_probes_keep_the_groups_of_the_manifest_together() -> None:
-    table = pd.DataFrame({"group": ["b", "", "b", "a"]})
-    audit: Any = None
-    found = groups_of(Dataset(table, ("x", "y"), audit), np.arange(4))
-    assert found is not None
-    assert found[0] == found[2]
-    assert len(set(found)) == 3
-    assert groups_of(Dataset(table, ("x", "y"), audit), np.array([1])) is None  # no group among these images
 
 
 def test_a_backbone_without_pixels_is_an_error_that_says_so(study: StudyFolder) -> None:
