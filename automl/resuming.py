@@ -174,7 +174,8 @@ def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, tri
         trials: Of the study.
     """
     config, budget, known = job.config, job.budget, {each.backbone for each in made.screened}
-    rest = [each.name for each in config.backbones if each.name not in known]
+    pinned_first = sorted(config.backbones, key=lambda each: not each.pinned)
+    rest = [each.name for each in pinned_first if each.name not in known]
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
     new = Screening()
     if rest:

@@ -80,12 +80,23 @@ def run_search(
         raise failed.error
 
 
-def run_one(driver: Driver, folder: StudyFolder, share: Resources, *, interrupted: Callable[[], bool]) -> None:
-    """Run what `driver` wants next, if anything, as a Ray task: without Tune, which takes seconds to start."""
+def run_one(
+    driver: Driver,
+    folder: StudyFolder,
+    share: Resources,
+    *,
+    interrupted: Callable[[], bool],
+    run: Callable[..., Outcome] = run_trial,
+) -> None:
+    """Run what `driver` wants next, if anything, as a Ray task: without Tune, which takes seconds to start.
+
+    Args:
+        run: As of `run_search`.
+    """
     assignment = driver.next()
     if assignment is None:
         return
-    work = (_task_of(assignment), str(folder.root.resolve()))
+    work = (_task_of(assignment), str(folder.root.resolve()), run)
     (found,) = each_task(_trial_alone, [work], share, done=lambda index, result: None, enough=interrupted)
     if found is None:  # interrupted
         return
@@ -101,10 +112,13 @@ def _task_of(assignment: Assignment) -> dict[str, Any]:
     return {**asdict(assignment), "spec": asdict(assignment.spec)}
 
 
-def _trial_alone(task: dict[str, Any], root: str) -> list[dict[str, Any]]:
+def _trial_alone(task: dict[str, Any], root: str, run: Callable[..., Outcome]) -> list[dict[str, Any]]:
     """Run one trial to its end and return what it reported."""
     reports: list[dict[str, Any]] = []
-    outcome = _train(task, root, run_trial, reports.append)
+    try:
+        outcome = _train(task, root, run, reports.append)
+    except Exception as error:
+        return [*reports, _failure(error, task, root)]
     return [*reports, {"reason": outcome.reason}]
 
 
@@ -114,10 +128,7 @@ def _trial_on_worker(config: dict[str, Any], *, root: str, threads: int, run: Ca
     try:
         outcome = _train(config, root, run, tune.report)
     except Exception as error:
-        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        with contextlib.suppress(OSError):
-            StudyFolder(Path(root)).trial(config["number"]).log.write_text(traceback.format_exc())
-        tune.report({"reason": _reason_of(error), "message": message[:500]})
+        tune.report(_failure(error, config, root))
         raise  # the process is not used again
     tune.report({"reason": outcome.reason})
 
@@ -138,6 +149,14 @@ def _train(
             time_limit=task["time_limit"],
             report=tell,
         )
+
+
+def _failure(error: Exception, task: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """Keep the traceback of `error` in the trial's log, and return what is reported of it."""
+    message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    with contextlib.suppress(OSError):
+        StudyFolder(Path(root)).trial(task["number"]).log.write_text("".join(traceback.format_exception(error)))
+    return {"reason": _reason_of(error), "message": message[:500]}
 
 
 def _reason_of(error: BaseException) -> Reason:

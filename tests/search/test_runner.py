@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from automl.paths import StudyFolder
 from automl.search.cluster import Resources
 from automl.search.driver import Driver
-from automl.search.runner import _Asks, _Failed, _Tells, run_search
+from automl.search.runner import _Asks, _Failed, _Tells, run_one, run_search
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
 from automl.search.trial import load_dataset
@@ -39,6 +39,16 @@ def search(
 def told(folder: StudyFolder) -> list[tuple[str, str]]:
     """State and reason of every trial, as another process reads them."""
     return [(trial.state.name, trial.user_attrs.get("reason", "")) for trial in load_study(folder).get_trials()]
+
+
+def test_a_trial_alone_ends_as_one_of_many_does(scripted: StudyFolder, one_cluster: Resources) -> None:
+    write_script(scripted, {"*": [*GOOD, ["exit", 7]], "0": [["report", 0.4], ["oom"]], "1": GOOD})
+    driver = make_driver(scripted, small_config(scheduler="none", max_failures=10))
+    for _ in range(2):
+        run_one(driver, scripted, one_cluster, interrupted=driver._interrupted, run=run_script)
+    assert told(scripted)[0] == ("FAIL", "out_of_memory")
+    assert told(scripted)[-1] == ("COMPLETE", "complete")
+    assert "out of memory" in scripted.trial(0).log.read_text()
 
 
 def test_every_end_of_a_trial_is_told_and_the_search_goes_on(scripted: StudyFolder, one_cluster: Resources) -> None:
