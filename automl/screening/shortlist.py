@@ -61,6 +61,9 @@ def shortlist(candidates: Sequence[Candidate], *, search_seconds: float, at_leas
             affordable = spent + 2 * candidate.trial_seconds <= search_seconds
             if affordable or len(chosen) < at_least:
                 chosen[candidate.backbone] = f"number {place + 1} by {name}"
+                if not affordable:
+                    dear = f"two trials of {candidate.trial_seconds:.0f} s do not fit"
+                    chosen[candidate.backbone] += f"; kept as one of {at_least}, though {dear}"
                 spent += 2 * candidate.trial_seconds
     places = {backbone: place for place, backbone in enumerate(chosen)}
     return [

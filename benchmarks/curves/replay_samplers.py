@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,10 @@ def default_rule(epochs: int) -> Rungs:
     return Rungs(grace_epochs=1, reduction=3, max_epochs=epochs, maximize=True)
 
 
-def search(world: World, proposer: Proposer, horizon: float, rungs: Rungs | None) -> np.ndarray:
-    """Return the regret at each of SHARES of `horizon` seconds."""
+def search(
+    world: World, proposer: Proposer, horizon: float, rungs: Rungs | None, whole: Sequence[Params] = ()
+) -> np.ndarray:
+    """Return the regret at each of SHARES of `horizon` seconds. `whole` configurations run to their end."""
     now, best, steps = 0.0, -1.0, [(-1.0, 0.0)]
     runs: list[tuple[Curve, float]] = []
     reached: list[int] = []
@@ -176,6 +178,9 @@ def search(world: World, proposer: Proposer, horizon: float, rungs: Rungs | None
             if goes_on and rungs is not None and not curve.head_only:
                 groups = groups_of(curve.params["backbone"], curve.params["freeze_depth"])
                 goes_on = rungs.goes_on(trial, groups, reached[trial], curve.values[reached[trial] - 1])
+                if not goes_on and curve.params in whole:
+                    rungs.resume(trial)
+                    goes_on = True
         proposer.tell(curve, min(reached[trial], len(curve.values)))
         if goes_on and curve.values[-1] > best:
             best = curve.values[-1]

@@ -6,7 +6,7 @@ The worlds are those of `replay_samplers.py` called gp. An earlier search of the
 searches in another one that differ in what they take from it:
 
 cold                 nothing
-enqueued             its best configurations are tried first, as the program does (`automl.search.warm_start`)
+enqueued             its best configurations are tried first and to their end (`automl.search.warm_start`)
 weighed              the sampler's proposals are weighed by the density around them, with β 10
 enqueued, weighed    both, for several β
 
@@ -98,7 +98,8 @@ def replay(name: str, kind: str, seeds: int, folder: Path) -> list[dict[str, obj
         taken = take(earlier.study.get_trials(deepcopy=False), space)
         for variant, make in variants(space, worlds[1]).items():
             worlds[1].start(seed)
-            found = search(worlds[1], make(seed, taken), horizons[1], default_rule(worlds[1].epochs))
+            whole = taken if variant.startswith("enqueued") else []
+            found = search(worlds[1], make(seed, taken), horizons[1], default_rule(worlds[1].epochs), whole)
             regrets.setdefault(variant, []).append(found)
             there = SHARES[found <= regrets["cold"][-1][-1] + 1e-12]
             reached.setdefault(variant, []).append(float(there[0]) if len(there) else np.inf)

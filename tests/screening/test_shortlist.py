@@ -62,8 +62,10 @@ def test_everything_that_fits_is_kept() -> None:
 
 @pytest.mark.parametrize(("at_least", "kept"), [(1, ["prior"]), (2, ["prior", "linear"]), (9, None)])
 def test_some_are_kept_whatever_the_budget(at_least: int, kept: list[str] | None) -> None:
-    found = included(shortlist(CANDIDATES, search_seconds=0, at_least=at_least))
-    assert found == (kept or [each.backbone for each in CANDIDATES])
+    choices = shortlist(CANDIDATES, search_seconds=0, at_least=at_least)
+    assert included(choices) == (kept or [each.backbone for each in CANDIDATES])
+    assert all(("two trials of 10 s do not fit" in each.reason) == each.included for each in choices)
+    assert not any("do not fit" in each.reason for each in shortlist(CANDIDATES, search_seconds=80))
 
 
 def test_a_cheap_one_is_kept_where_a_dear_one_does_not_fit() -> None:
