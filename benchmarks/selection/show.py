@@ -20,6 +20,7 @@ LARGE = 1.5  # points that the naive estimate must be off by for the correction 
 INHERITED = "adaptive, shared"  # luck that no resampling can see
 ESTIMATES = ("naive", "bootstrap of the bias", "empirical Bayes", "bootstrap bias correction", "corrected")
 OF_KIND = ("population", "images", "trials", "studies", "confirmed bias sd")  # not averaged
+OF_SIZE = ("images", "trials", "groups")
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
 Limits = tuple["pd.Series | np.ndarray", "pd.Series | np.ndarray"]
@@ -42,7 +43,8 @@ def summary(tables: Mapping[str, pd.DataFrame], *, quick: bool) -> str:
         "## Against what was asked\n",
         "Every row of a results file counts once, also those of few simulated studies, whose share is itself uncertain",
         "(that of 95 % in 60 studies by 2.8 points, one standard error). *Clearly out* are rows whose own 95 %",
-        "interval misses what was asked altogether; of few studies a row can hardly be. What no",
+        "interval misses what was asked altogether; of few studies a row can hardly be. *Sizes met* has the means of",
+        "each number of images (with numbers of trials, or groups instead), over all that was simulated of it. What no",
         "resampling can see, and only new images show, is luck that trials inherit from those that they were proposed",
         "near. After a single run, the score in the search has a say in what is expected, too.\n",
         _markdown(_targets(tables, large, apart)),
@@ -96,35 +98,40 @@ def _targets(tables: Mapping[str, pd.DataFrame], large: pd.Series, apart: pd.Ser
     studies, confirmation = tables["studies"], tables["confirmation"]
     rows = []
 
-    def add(what: str, asked: str, values: pd.Series, low: float, high: float, own: Limits | None = None) -> None:
-        points = "points" in asked
+    def add(
+        what: str, asked: str, table: pd.DataFrame, column: str, low: float, high: float, own: Limits | None = None
+    ) -> None:
+        values, points, size = table[column], "points" in asked, [table[name] for name in OF_SIZE if name in table]
         found = {"lowest": values.min(), "mean": values.mean(), "highest": values.max()}
         shown = {name: f"{each:.2f}" if points else f"{100 * each:.1f} %" for name, each in found.items()}
-        met = f"{int(values.between(low, high).sum())} of {len(values)}"
+        by_size = values.groupby(size).mean() if size else values[:0]
+        met, met_by_size = (f"{int(each.between(low, high).sum())} of {len(each)}" for each in (values, by_size))
         out = {"below": int((values < low).sum()), "above": int((values > high).sum())}
         out["clearly out"] = "–" if own is None else int(((own[1] < low) | (own[0] > high)).sum())
+        out["sizes met"] = met_by_size if size else "–"
         rows.append({"what": what, "asked": asked, **shown, "met": met, **out})
 
     def covered(what: str, table: pd.DataFrame, column: str = "coverage") -> None:
-        add(what, "93 to 97 %", table[column], *COVERED, wilson_limits(table[column], table["studies"]))
+        add(what, "93 to 97 %", table, column, *COVERED, wilson_limits(table[column], table["studies"]))
 
     def unbiased(what: str, table: pd.DataFrame, name: str) -> None:
         error = Z95 * table[f"{name} sd"] / np.sqrt(table["studies"])
-        add(what, f"within {LEFT} points", table[name], -LEFT, LEFT, (table[name] - error, table[name] + error))
+        add(what, f"within {LEFT} points", table, name, -LEFT, LEFT, (table[name] - error, table[name] + error))
 
     again = "confirmed interval holds the refit"
     once = tables["repeats"][tables["repeats"]["runs"] == 1]
-    exact, of_trials = tables["intervals"]["mean coverage"], studies["intervals hold"]  # those of a study are alike
-    add("interval of the accuracy, mean over true accuracies", "93 to 97 %", exact, *COVERED, (exact, exact))
-    add("the same, of each simulated study's trials", "93 to 97 %", of_trials, *COVERED)
+    intervals, exact = tables["intervals"], tables["intervals"]["mean coverage"]
+    add("interval of the accuracy, exact", "93 to 97 %", intervals, "mean coverage", *COVERED, (exact, exact))
+    # those of a study's trials are alike, so that a row says little of how sure it is
+    add("the same, of each simulated study's trials", "93 to 97 %", studies, "intervals hold", *COVERED)
     covered("the same, where images come in groups", tables["groups"])
     for metric, of_metric in tables["metrics"].groupby("metric", sort=False):
         covered(f"interval of {metric}", of_metric)
     covered("interval of the corrected best score", studies, "corrected interval holds")
     covered("interval of the winner after training again", confirmation, again)
     covered("the same, after a single run", once, again)
-    tied = studies["tied holds best"]
-    add("tied set holds the truly best", "at least 95 %", tied, TIED, 1.0, wilson_limits(tied, studies["studies"]))
+    own = wilson_limits(studies["tied holds best"], studies["studies"])
+    add("tied set holds the truly best", "at least 95 %", studies, "tied holds best", TIED, 1.0, own)
     unbiased("bias of the corrected best score", studies[large & ~apart], "corrected bias")
     unbiased("the same, where later trials inherit mistakes", studies[large & apart], "corrected bias")
     unbiased("bias of the winner after training again", confirmation, "confirmed bias")
