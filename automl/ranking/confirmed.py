@@ -35,10 +35,15 @@ __all__ = ["Confirmation", "Confirmed", "choose"]
 
 _RULE = (
     "The best configurations were trained again, each with new seeds and {where}. First comes the winner: the best "
-    "mean score there, or the cheapest (latency of one image; parameters where that is not known) that is behind it by "
-    "no more than one standard error of their difference, if it saves a tenth. Then come the others that are tied with "
+    "mean score there{cheaper}. Then come the others that are tied with "
     "the best mean, by their means; then the trials that were not trained again and are tied with the first of the "
     "search, if that is tied; then the others that were trained again; then the rest."
+)
+
+
+_CHEAPER = (
+    ", or the cheapest (latency of one image; parameters where that is not known) that is behind it by no more than one "
+    "standard error of their difference, if it saves a tenth"
 )
 
 
@@ -86,7 +91,8 @@ class Confirmation:
     def rule(self) -> str:
         """How the winner is chosen."""
         new = "on the same new splits of train + validation"
-        return _RULE.format(where=new if self.redrawn else "on the validation images that were given")
+        where = new if self.redrawn else "on the validation images that were given"
+        return _RULE.format(where=where, cheaper="" if self.chosen.behind_best_error is None else _CHEAPER)
 
     @property
     def chosen(self) -> Confirmed:
@@ -119,8 +125,8 @@ def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) 
     share = int(first["validation_images"]) / max(1, int(first["train_images"]))
     predictions = _predictions(folder, numbers, runs) if metric in METRICS else None
     found = compare_repeats(*_of_runs(metric, predictions), larger=larger, share=share) if predictions else None
-    means = scores.mean(axis=1)
-    gaps = (means.max() - means) if larger else (means - means.min())
+    means = found.means if found else scores.mean(axis=1)  # of all images of all runs; of the runs' scores
+    gaps = found.gaps if found else means.max() - means if larger else means - means.min()
     intervals = _intervals(metric, predictions) if predictions else None
     every = [
         Confirmed(

@@ -1,6 +1,7 @@
 """Everything that the report says, as values: `leaderboard.json`, and the schema that describes it.
 
-The page prints nothing that is not in here, so whoever reads the JSON knows what the reader of the page knows.
+The page prints nothing that is not in here, so whoever reads the JSON knows what the reader of the page knows, but for
+what it computes of two trials that a reader puts side by side.
 """
 
 from __future__ import annotations

@@ -106,21 +106,46 @@ def load_manifest(folder: StudyFolder) -> Any:
 
 
 def load_groups(folder: StudyFolder) -> NDArray[np.int64] | None:
-    """Return the group number of every manifest row, ``(N,)``; None where the images have no groups.
+    """Return the group number of every manifest row, ``(N,)``; None where every image stands for itself.
 
-    An image without a group in a manifest that has some is a group of its own.
+    An image without a group is a group of its own, unless it is an exact copy of another one, with which it is right
+    or wrong together.
     """
     if not folder.manifest.exists():
         return None
     import pyarrow.parquet  # its read_table imports pandas, which takes half of the time of a terminal's leaderboard
 
+    copies = _copies(folder)
     try:
         with pyarrow.parquet.ParquetFile(folder.manifest) as file:
-            kept = file.read(columns=["group"])["group"]
+            table = file.read(columns=["group", *(["path"] if copies else [])])
     except (OSError, ValueError, KeyError):
         return None
-    names = np.array(["" if each is None else str(each) for each in kept.to_pylist()])
-    if not (names != "").any():
+    names = np.array(["" if each is None else str(each) for each in table["group"].to_pylist()])
+    if not copies and not (names != "").any():
         return None
     alone = np.char.add("\0", np.arange(len(names)).astype(str))
-    return np.asarray(np.unique(np.where(names == "", alone, names), return_inverse=True)[1], np.int64)
+    numbers = np.asarray(np.unique(np.where(names == "", alone, names), return_inverse=True)[1], np.int64)
+    if copies:
+        numbers = _merged(numbers, table["path"].to_pylist(), copies)
+    return numbers if numbers.max() + 1 < len(numbers) or (names != "").any() else None
+
+
+def _copies(folder: StudyFolder) -> list[list[str]]:
+    """Return the paths of the images that have the same pixels, by picture."""
+    duplicates = (load_json(folder.audit) or {}).get("duplicates", [])
+    return [[copy["path"] for copy in each["copies"] if copy["kept"]] for each in duplicates]
+
+
+def _merged(numbers: NDArray[np.int64], paths: list[str], copies: list[list[str]]) -> NDArray[np.int64]:
+    """Return the `numbers` of groups, anew, with one for those that `copies` hold together."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    of_path = dict(zip(paths, numbers.tolist(), strict=True))
+    known = [[of_path[path] for path in each if path in of_path] for each in copies]
+    pairs = [(each[0], other) for each in known for other in each[1:]]
+    one, other = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    groups = int(numbers.max()) + 1
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(groups, groups))
+    return np.asarray(connected_components(graph, directed=False)[1][numbers], np.int64)

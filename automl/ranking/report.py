@@ -135,7 +135,8 @@ def _near_duplicates(
         return None
     paths, splits, labels = (manifest[name].astype(str).tolist() for name in ("path", "split", "label"))
     rows = np.arange(len(manifest), dtype=np.int64)
-    copies = [[each["path"] for each in group["copies"]] for group in (audit or {}).get("duplicates", [])]
+    duplicates = (audit or {}).get("duplicates", [])
+    copies = [[each["path"] for each in group["copies"] if each["kept"]] for group in duplicates]
     return find_near_duplicates(pixels, rows, paths, splits, labels, copies=copies)
 
 

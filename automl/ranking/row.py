@@ -14,8 +14,8 @@ class Row:
     """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured.
 
     `behind_best_ci95` limits score(best) - score(this); its end towards "not behind" is corrected for the number of
-    trials compared. Both say "best" of the search; of trials that were trained again (`confirmed_score` is their mean
-    over the new splits) they are those of the confirmation.
+    trials compared. "Best" is the first of the search; of trials that were trained again (`confirmed_score` is their
+    mean over the new splits) it is the best mean there, which need not be the winner's.
     """
 
     rank: int

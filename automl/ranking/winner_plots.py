@@ -99,5 +99,6 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     heat["hovertemplate"] = "true %{y}<br>predicted %{x}<br>%{customdata} images, %{z} %<extra></extra>"
     heat["colorbar"] = {"title": {"text": "% of class"}, "thickness": 10, "outlinewidth": 0}
     size = min(900, 160 + 16 * len(names))
-    yaxis = {"autorange": "reversed", "showgrid": False}
-    return figure([heat], "predicted class", "true class", height=size, yaxis=yaxis, xaxis={"showgrid": False})
+    axis = {"type": "category", "showgrid": False}  # names that are numbers are names
+    yaxis = {**axis, "autorange": "reversed"}
+    return figure([heat], "predicted class", "true class", height=size, yaxis=yaxis, xaxis=axis)

@@ -98,6 +98,30 @@ def test_the_cheapest_within_a_standard_error_wins_and_says_so(tmp_path: Path) -
     assert found.winner == 1
     assert "20.0 ms an image instead of 5.0 ms" in found.why
     assert "trial 0, which is 0.5 points better" in found.why
+    assert "within" not in found.rule.partition("Then come")[2]
+    assert "no more than one standard error" in found.rule
+
+
+def test_of_runs_of_unequal_size_every_image_counts_once(tmp_path: Path) -> None:
+    """Whole groups go to one side of a split, so one run may have more images: all that is said is of one mean."""
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.96], [0.9, 0.9], [9.0, 9.0])
+    done = []
+    for run, images, of_both in ((1, 80, (0.95, 0.85)), (2, 120, (0.80, 0.90))):
+        for number, accuracy in enumerate(of_both):
+            right = np.arange(images) < round(accuracy * images)
+            predictions(folder.confirmation(number, run).validation_logits, right, np.arange(images))
+            done.append({"trial": number, "run": run, "score": accuracy, "seconds": 1.0,
+                         "train_images": 800, "validation_images": images})  # fmt: skip
+    study.set_user_attr("confirmation", {**study.user_attrs["confirmation"], "done": done})
+    found = choose(folder, study)
+    assert found is not None
+    assert (found.winner, found.chosen.score) == (1, pytest.approx(0.88))
+    behind = found.trials[1]
+    assert (behind.score, behind.behind_best) == (pytest.approx(0.86), pytest.approx(0.02))
+    low, high = behind.behind_best_ci95 or (1.0, 1.0)
+    assert (low + high) / 2 == pytest.approx(0.02)
+    assert "it has the best mean" in found.why
 
 
 def test_before_it_is_decided_the_search_ranks(tmp_path: Path) -> None:
@@ -282,6 +306,7 @@ def test_without_predictions_the_best_mean_wins_without_an_interval(tmp_path: Pa
     assert found.winner == 0
     assert found.chosen.ci95 is None
     assert found.expected is None
+    assert "the best mean score there. Then" in found.rule
 
 
 def test_only_runs_that_all_have_count_and_who_failed_is_out(tmp_path: Path) -> None:

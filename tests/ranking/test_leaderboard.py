@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.trial import TrialState, create_trial
 
@@ -283,6 +284,31 @@ def test_groups_of_the_manifest_are_one_unit(make_study: Callable[..., Any]) -> 
     made = make_study(trials=3, groups=True)
     board = build(made.folder, study=made.study)
     assert {row.ci_method for row in board.rows} == {"Wilson, effective number of groups"}
+
+
+def test_exact_copies_are_one_unit(make_study: Callable[..., Any]) -> None:
+    """Of every picture a second copy, which is right or wrong with it: half as many images say as much."""
+    made = make_study(trials=1)
+    alone = build(made.folder, study=made.study).rows[0]
+    assert alone.ci95 is not None
+    table = pd.read_parquet(made.folder.manifest)
+    twice = pd.concat([table, table.assign(path=table["path"] + "~")], ignore_index=True)
+    twice.to_parquet(made.folder.manifest)
+    audit = json.loads(made.folder.audit.read_text("utf-8")) if made.folder.audit.exists() else {}
+    copies = [[{"path": path, "kept": True}, {"path": path + "~", "kept": True}] for path in table["path"]]
+    left_out = [{"path": "gone.png", "kept": False}, {"path": str(table["path"][0]), "kept": True}]
+    audit["duplicates"] = [
+        {"label": "", "across_splits": False, "copies": each} for each in (*copies, left_out)
+    ]
+    made.folder.audit.write_text(json.dumps(audit), "utf-8")
+    with np.load(made.folder.trial(0).validation_logits) as kept:
+        doubled = {name: np.concatenate([kept[name], kept[name]]) for name in ("logits", "targets")}
+        doubled["rows"] = np.concatenate([kept["rows"], kept["rows"] + len(table)])
+    np.savez(made.folder.trial(0).validation_logits, **doubled)
+    copied = build(made.folder, study=made.study).rows[0]
+    assert copied.ci95 is not None
+    assert copied.score == alone.score
+    assert copied.ci95[1] - copied.ci95[0] == pytest.approx(alone.ci95[1] - alone.ci95[0], rel=0.1)
 
 
 def test_commands_quote_the_folder(make_study: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from automl.ranking import near_duplicates, report
 from automl.ranking.near_duplicates import NearDuplicates, find_near_duplicates
+from automl.ranking.report import _near_duplicates
 from tests.ranking.html import Page
 
 SIDE = 64
@@ -164,6 +166,21 @@ def test_the_report_lists_those_that_were_made(written: Path, page: Page, textil
         for each in group["images"]:
             assert splits[each["row"]] == each["split"]
             assert each["path"].rpartition("/")[2] in page.text
+
+
+def test_the_copy_that_was_kept_is_looked_at(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    """Of an exact copy in two splits one file was left out; the other may have near-duplicates."""
+    made = make_study(trials=1)
+    kept = str(pd.read_parquet(made.folder.manifest)["path"][0])
+    copies = [{"path": "/0.png", "split": "train", "kept": False}, {"path": kept, "split": "test", "kept": True}]
+    made.folder.audit.write_text(
+        json.dumps({"duplicates": [{"label": "a", "across_splits": True, "copies": copies}]}), "utf-8"
+    )
+    rows = pd.read_parquet(made.folder.manifest)
+    pixels = np.random.default_rng(0).integers(0, 200, (len(rows), 40, 40, 3)).astype(np.uint8)
+    found = _near_duplicates(made.folder, pixels, json.loads(made.folder.audit.read_text("utf-8")))
+    assert found is not None
+    assert found.images == len(rows)
 
 
 def test_without_the_pixels_the_report_says_that_nobody_looked(textile: Any, tmp_path: Path) -> None:

@@ -171,6 +171,12 @@ def test_many_classes_become_a_heat_map(make_study: Callable[..., Any], tmp_path
     assert "class 39" in page.text
 
 
+def test_classes_that_are_numbers_are_names_in_the_heat_map() -> None:
+    names = sorted(map(str, range(20)))  # "0", "1", "10", …
+    figure = winner_plots.confusion(np.eye(20, dtype=int).tolist(), names)
+    assert {figure["layout"][axis]["type"] for axis in ("xaxis", "yaxis")} == {"category"}
+
+
 def test_figures_are_valid_plotly_and_name_their_axes(page: Page) -> None:
     figures = page.scripts["figures"]
     assert {"history", "curves", "importance", "backbones", "losses", "scores", "reliability"} <= set(figures)
