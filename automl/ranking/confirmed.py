@@ -42,8 +42,8 @@ _RULE = (
 
 
 _CHEAPER = (
-    ", or the cheapest (latency of one image; parameters where that is not known) that is behind it by no more than one "
-    "standard error of their difference, if it saves a tenth"
+    ", or the cheapest (latency of one image; parameters where that is not known) that is behind it by no more than "
+    "one standard error of their difference, if it saves a tenth"
 )
 
 

@@ -133,6 +133,17 @@ def test_can_be_written_in_the_middle_of_a_search(make_study: Callable[..., Any]
     assert ("automl refit" in text) == (trials > 0)
 
 
+def test_before_the_model_is_tested_nothing_is_finished(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    made = make_study(trials=3)
+    made.study.set_user_attr("stop_reason", "budget")
+    texts = []
+    for name in ("with", "without"):
+        texts.append(Page(report.write(made.folder, tmp_path / name, study=made.study).read_text("utf-8")).text)
+        (made.folder.model / "metrics.json").unlink(missing_ok=True)
+    assert "its model not tested yet" not in texts[0]
+    assert "its model not tested yet" in texts[1]
+
+
 def test_only_pruned_trials(make_study: Callable[..., Any], tmp_path: Path) -> None:
     made = make_study(trials=0)
     made.study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4}))
