@@ -297,9 +297,7 @@ def test_exact_copies_are_one_unit(make_study: Callable[..., Any]) -> None:
     audit = json.loads(made.folder.audit.read_text("utf-8")) if made.folder.audit.exists() else {}
     copies = [[{"path": path, "kept": True}, {"path": path + "~", "kept": True}] for path in table["path"]]
     left_out = [{"path": "gone.png", "kept": False}, {"path": str(table["path"][0]), "kept": True}]
-    audit["duplicates"] = [
-        {"label": "", "across_splits": False, "copies": each} for each in (*copies, left_out)
-    ]
+    audit["duplicates"] = [{"label": "", "across_splits": False, "copies": each} for each in (*copies, left_out)]
     made.folder.audit.write_text(json.dumps(audit), "utf-8")
     with np.load(made.folder.trial(0).validation_logits) as kept:
         doubled = {name: np.concatenate([kept[name], kept[name]]) for name in ("logits", "targets")}
