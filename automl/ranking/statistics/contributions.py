@@ -77,7 +77,10 @@ def balanced_size(metric: str, targets: Ints) -> float:
 
 def number_units(groups: Ints | None) -> Ints | None:
     """Return the groups of the images numbered from 0 on, None where every image stands for itself."""
-    return None if groups is None else np.asarray(np.unique(groups, return_inverse=True)[1], dtype=np.int64)
+    if groups is None:
+        return None
+    known, numbers = np.unique(groups, return_inverse=True)
+    return np.asarray(numbers, dtype=np.int64) if len(known) < len(groups) else None
 
 
 def blocks(matrix: NDArray[Any]) -> Iterator[slice]:

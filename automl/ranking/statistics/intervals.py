@@ -88,11 +88,10 @@ def limits(metric: str, scores: Floats, values: NDArray[Any], targets: Ints, gro
         values: Contributions ``(T, n)``.
         targets, groups: Class and group of every image, ``(n,)``.
     """
-    n = len(targets)
-    if metric == "accuracy" and groups is None:
+    n, units = len(targets), parts.number_units(groups)
+    if metric == "accuracy" and units is None:
         sizes: Floats = np.full(len(scores), float(n))
         return Limits(*wilson_limits(scores, sizes), sizes, np.full(len(scores), Z95), "Wilson")
-    units = parts.number_units(groups)
     n_units = n if units is None else int(units.max()) + 1
     of = "images" if units is None else "groups"
     if metric == "log_loss":

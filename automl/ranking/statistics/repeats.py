@@ -70,7 +70,6 @@ def compare_repeats(values: Sequence[NDArray[Any]], images: Sequence[Ints], *, l
     """
     every = np.concatenate([each.astype(np.float64) for each in values], axis=1)
     units = number_units(np.concatenate(list(images)))
-    assert units is not None
     means = every.mean(axis=1)
     best = int(np.argmax(means if larger else -means))
     sign = 1.0 if larger else -1.0
