@@ -35,12 +35,10 @@ __all__ = ["Confirmation", "Confirmed", "choose"]
 
 _RULE = (
     "The best configurations were trained again, each with new seeds and {where}. First comes the winner: the best "
-    "mean score there{cheaper}. Then come the others that are tied with "
-    "the best mean, by their means; then the trials that were not trained again and are tied with the first of the "
-    "search, if that is tied; then the others that were trained again; then the rest."
+    "mean score there{cheaper}. Then come the others that are tied with the best mean, by their means; then the trials "
+    "that were not trained again and are tied with the first of the search, if that is tied; then the others that were "
+    "trained again; then the rest."
 )
-
-
 _CHEAPER = (
     ", or the cheapest (latency of one image; parameters where that is not known) that is behind it by no more than "
     "one standard error of their difference, if it saves a tenth"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from automl.paths import StudyFolder, TrialFolder
 from automl.ranking.statistics import Predictions
 
 __all__ = [
+    "kept_copies",
     "load_curve",
     "load_groups",
     "load_json",
@@ -115,7 +117,7 @@ def load_groups(folder: StudyFolder) -> NDArray[np.int64] | None:
         return None
     import pyarrow.parquet  # its read_table imports pandas, which takes half of the time of a terminal's leaderboard
 
-    copies = _copies(folder)
+    copies = kept_copies(load_json(folder.audit))
     try:
         with pyarrow.parquet.ParquetFile(folder.manifest) as file:
             table = file.read(columns=["group", *(["path"] if copies else [])])
@@ -126,19 +128,23 @@ def load_groups(folder: StudyFolder) -> NDArray[np.int64] | None:
         return None
     alone = np.char.add("\0", np.arange(len(names)).astype(str))
     numbers = np.asarray(np.unique(np.where(names == "", alone, names), return_inverse=True)[1], np.int64)
-    if copies:
-        numbers = _merged(numbers, table["path"].to_pylist(), copies)
-    return numbers if numbers.max() + 1 < len(numbers) or (names != "").any() else None
+    return _merged(numbers, table["path"].to_pylist(), copies) if copies else numbers
 
 
-def _copies(folder: StudyFolder) -> list[list[str]]:
-    """Return the paths of the images that have the same pixels, by picture."""
-    duplicates = (load_json(folder.audit) or {}).get("duplicates", [])
-    return [[copy["path"] for copy in each["copies"] if copy["kept"]] for each in duplicates]
+def kept_copies(audit: Mapping[str, Any] | None) -> list[list[str]]:
+    """Return the paths of images of the manifest that have the same pixels, by picture, from the content of
+    ``audit.json``."""
+    pictures = [
+        [copy["path"] for copy in each["copies"] if copy["kept"]] for each in (audit or {}).get("duplicates", [])
+    ]
+    return [each for each in pictures if len(each) > 1]
 
 
 def _merged(numbers: NDArray[np.int64], paths: list[str], copies: list[list[str]]) -> NDArray[np.int64]:
-    """Return the `numbers` of groups, anew, with one for those that `copies` hold together."""
+    """Return the `numbers` of groups, anew, with one for those that `copies` hold together.
+
+    As `automl.data.split.units_of` does it, whose package imports torch.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -22,7 +22,7 @@ from PIL import Image
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.ranking import facts, leaderboard, page, payload, plots, tables, winner_plots, words
 from automl.ranking.embedding_map import Embedding, embedding_map
-from automl.ranking.files import load_curve, load_groups, load_json, load_manifest, load_predictions
+from automl.ranking.files import kept_copies, load_curve, load_groups, load_json, load_manifest, load_predictions
 from automl.ranking.gallery import Gallery, data_url
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.limits import Limits, limited
@@ -135,9 +135,7 @@ def _near_duplicates(
         return None
     paths, splits, labels = (manifest[name].astype(str).tolist() for name in ("path", "split", "label"))
     rows = np.arange(len(manifest), dtype=np.int64)
-    duplicates = (audit or {}).get("duplicates", [])
-    copies = [[each["path"] for each in group["copies"] if each["kept"]] for group in duplicates]
-    return find_near_duplicates(pixels, rows, paths, splits, labels, copies=copies)
+    return find_near_duplicates(pixels, rows, paths, splits, labels, copies=kept_copies(audit))
 
 
 def _curve(folder: StudyFolder, trial: FrozenTrial, metric: str | None) -> list[tuple[int, float]]:
