@@ -257,7 +257,7 @@ def _driver(
         defaults=defaults,
         taken=WarmStart.from_dict(study.user_attrs.get("warm_start", {})).taken,
         costs=_cost_model(job, made),
-        latency={(each.backbone, side): ms for each in made.screened for side, ms in each.latencies.items()},
+        latency={(each.backbone, side): it.one.median_ms for each in made.screened for side, it in each.speeds.items()},
         budget=job.budget,
         balanced=job.balanced,
         interrupted=job.interrupt,

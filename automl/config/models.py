@@ -28,7 +28,7 @@ __all__ = [
     "parse_duration",
 ]
 
-Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "auroc"]
 METRICS: tuple[str, ...] = get_args(Metric)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

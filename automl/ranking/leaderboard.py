@@ -23,13 +23,14 @@ from automl.ranking.confirmed import Confirmation
 from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation, with_search
 from automl.ranking.files import load_groups, load_json
 from automl.ranking.handed_over import with_intervals
+from automl.ranking.latency import load_speeds
 from automl.ranking.plain import plain
-from automl.ranking.ranks import CONFIRMED_RULES, RULES, best_trial, epochs_of, in_order, is_ranked, score_of
+from automl.ranking.ranks import CONFIRMED_RULES, RULES, best_trial, in_order, is_ranked, score_of
 from automl.ranking.row import Failure, Row
+from automl.ranking.rows import failure, ranked_row
 from automl.ranking.scored import Scored, load_scored
 from automl.ranking.statistics import METRICS, BestCorrected, larger_is_better
-from automl.ranking.sureness import Sureness, how_sure
-from automl.search.study import backbone_of
+from automl.ranking.sureness import how_sure
 
 __all__ = ["RULES", "SCHEMA_VERSION", "Failure", "Leaderboard", "Row", "best_trial", "build"]
 
@@ -147,7 +148,11 @@ def build(
     current = [each.pick(np.flatnonzero(~np.isin(each.numbers, stale))) for each in scored]
     groups = load_groups(folder)
     sure = how_sure(ranked, current, groups, by, larger=larger, seed=seed)
-    rows = tuple(_row(rank, trial, scores[trial.number], sure, folder) for rank, trial in enumerate(ranked, start=1))
+    speeds = load_speeds(folder)
+    rows = tuple(
+        ranked_row(rank, trial, scores[trial.number], sure, speeds, folder)
+        for rank, trial in enumerate(ranked, start=1)
+    )
     chosen = valid_confirmation(folder, study, ranked) if confirmation and by == objective else None
     if chosen:
         chosen = with_search(chosen, rows, sure.corrected, larger=larger)
@@ -176,7 +181,7 @@ def build(
         direction="maximize" if larger else "minimize",
         stop_reason=attrs.get("stop_reason"),
         rows=rows,
-        failures=tuple(_failure(trial, folder) for trial in finished if not is_ranked(trial)),
+        failures=tuple(failure(trial, folder) for trial in finished if not is_ranked(trial)),
         refit=refit,
         ranked={name: sum(row.state == state for row in rows) for name, state in _RANKED.items()},
         counts={state.name: sum(trial.state == state for trial in trials) for state in TrialState},
@@ -213,50 +218,6 @@ def _scores(
         if value is not None and math.isfinite(value):
             found[number] = value
     return found, stale
-
-
-def _row(rank: int, trial: FrozenTrial, score: float, sure: Sureness, folder: StudyFolder) -> Row:
-    limits, method = sure.intervals.get(trial.number, (None, None))
-    return Row(
-        rank=rank,
-        score=score,
-        ci95=limits,
-        ci_method=method,
-        behind_best_ci95=sure.behind.get(trial.number),
-        tied_with_best=rank == 1 or trial.number in sure.tied,
-        **_facts(trial, folder),
-    )
-
-
-def _identity(trial: FrozenTrial, folder: StudyFolder) -> dict[str, Any]:
-    params = {name: value for name, value in trial.params.items() if name != "backbone"}
-    return {
-        "trial": trial.number,
-        "state": trial.state.name,
-        "backbone": str(backbone_of(trial) or "unknown"),
-        "params": params,
-        "epochs": epochs_of(trial),
-        "command": f"automl refit {folder.argument} --trial {trial.number}",
-    }
-
-
-def _facts(trial: FrozenTrial, folder: StudyFolder) -> dict[str, Any]:
-    attrs = trial.user_attrs
-    same = ("train_seconds", "model_parameters", "latency_ms", "peak_memory_mb", "max_epochs", "origin")
-    return {
-        **_identity(trial, folder),
-        **{name: attrs.get(name) for name in (*same, "trainable_parameters")},
-        "reason": str(attrs.get("reason") or trial.state.name.lower()),
-        "metrics": attrs.get("metrics") or {},
-        "spec": attrs.get("spec") or {},
-    }
-
-
-def _failure(trial: FrozenTrial, folder: StudyFolder) -> Failure:
-    reason = trial.user_attrs.get("reason") or "no finite score"
-    if reason in {"pruned", "complete", "truncated"}:
-        reason = "pruned before its first score" if reason == "pruned" else "no finite score"
-    return Failure(**_identity(trial, folder), reason=str(reason), message=str(trial.user_attrs.get("message") or ""))
 
 
 _WITHOUT_IMAGES = (

@@ -15,6 +15,7 @@ import numpy as np
 from automl.paths import StudyFolder
 from automl.ranking import words
 from automl.ranking.files import load_groups, load_predictions
+from automl.ranking.latency import in_words
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.statistics import Predictions, contributions
 
@@ -94,6 +95,9 @@ def _details(every: Sequence[Row]) -> list[dict[str, Any]]:
         "origin": column(row.origin or "unknown" for row in every),
         "epochs": column(f"{row.epochs} of {row.max_epochs}" if row.max_epochs else str(row.epochs) for row in every),
         "trainable parameters": column(words.integer(row.trainable_parameters) for row in every),
+        "latency in full": column(
+            f"{words.milliseconds(row.latency_ms)}, {in_words(row.latency)}" if row.latency else "" for row in every
+        ),
         "interval by": column(row.ci_method or "" for row in every),
     }
     for name in dict.fromkeys(name for row in every for name in row.metrics):

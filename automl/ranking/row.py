@@ -13,6 +13,9 @@ __all__ = ["Failure", "Row"]
 class Row:
     """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured.
 
+    `latency_ms` is of one image, the median; `latency` is the whole measurement of the backbone at this resolution, as
+    `automl.screening.Speed` has it.
+
     `behind_best_ci95` limits score(best) - score(this); its end towards "not behind" is corrected for the number of
     trials compared. "Best" is the first of the search; of trials that were trained again (`confirmed_score` is their
     mean over the new splits) it is the best mean there, which need not be the winner's.
@@ -30,6 +33,7 @@ class Row:
     train_seconds: float | None
     model_parameters: int | None
     latency_ms: float | None
+    latency: Mapping[str, Any] | None
     peak_memory_mb: float | None
     reason: str
     max_epochs: int | None

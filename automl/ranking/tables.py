@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from automl.ranking import words
+from automl.ranking import latency, words
 from automl.ranking.answer import answer
 from automl.ranking.reasons import why_lines
 from automl.ranking.statistics import METRICS
@@ -25,6 +25,7 @@ __all__ = ["COLUMNS", "ROWS", "text_cell", "to_csv", "to_markdown"]
 COLUMNS = (
     *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
     *("epochs", "max_epochs", "train_seconds", "model_parameters", "trainable_parameters", "latency_ms"),
+    *("latency_p95_ms", "latency_batch_images", "latency_batch_ms", "latency_batch_p95_ms", "latency_device"),
     *("peak_memory_mb", "origin", "confirmed_score", "confirmed_ci95_low", "confirmed_ci95_high", "command", "message"),
 )
 ROWS = 100
@@ -43,6 +44,7 @@ def to_csv(board: Leaderboard) -> str:
         metrics = getattr(row, "metrics", {})
         again = getattr(row, "confirmed_ci95", None) or (None, None)
         ends = {"ci95_low": low, "ci95_high": high, "confirmed_ci95_low": again[0], "confirmed_ci95_high": again[1]}
+        ends |= latency.flat(getattr(row, "latency", None))
         cells = [ends.get(name, getattr(row, name, None)) for name in COLUMNS]
         cells += [row.params.get(name) for name in names] + [metrics.get(name) for name in METRICS]
         writer.writerow(map(spreadsheet_safe, cells))
@@ -77,6 +79,8 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
         lines.append(_line(cells))
     if len(board.rows) > ROWS:
         lines += ["", f"{len(board.rows) - ROWS:,} more rows are in leaderboard.csv."]
+    if what := latency.legend(row.latency for row in board.rows[:ROWS]):
+        lines += ["", text_cell(what)]
     if facts is not None:
         lines += _why(board, facts)
     if board.failures:

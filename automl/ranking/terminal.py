@@ -14,6 +14,7 @@ from rich.table import Table
 from automl.ranking import words
 from automl.ranking.answer import answer
 from automl.ranking.facts import Facts
+from automl.ranking.latency import legend
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.reasons import why_lines
 
@@ -39,7 +40,7 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
         grid.add_row(*(cells[index] for index in shown))
     if board.rows:
         console.print(grid)
-    for line in _legend(board):
+    for line in _legend(board, latency="latency" not in left_out):
         console.print(line, markup=False, soft_wrap=True, highlight=False)
     if len(board.rows) > ROWS:
         console.print(f"{len(board.rows) - ROWS} more rows: --format csv shows all")
@@ -61,13 +62,15 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
-def _legend(board: Leaderboard) -> list[str]:
-    """Say what the columns "tied" and "again" mean, with the rule by which the winner was chosen."""
+def _legend(board: Leaderboard, *, latency: bool) -> list[str]:
+    """Say what the columns "tied", "again" and "latency" mean, with the rule by which the winner was chosen."""
     lines = []
     if board.tied:
         lines.append("=: cannot be told apart from the best, corrected for how many trials were compared.")
     if board.confirmation:
         lines.append(f"again: the mean score of what was trained again. {board.confirmation.rule}")
+    if latency and (what := legend(row.latency for row in board.rows[:ROWS])):
+        lines.append(what)
     return lines
 
 

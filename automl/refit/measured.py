@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
-from automl.screening import measure_latency
+from automl.screening import measure_speed
 from automl.training import choose_device, choose_precision, measure
 
 __all__ = ["latency", "score"]
@@ -27,15 +25,9 @@ def latency(model: nn.Module, *, resolution: int) -> dict[str, Any]:
     device, _ = choose_device()
     precision = choose_precision(device)
     model.to(device)
-    one, batch = (
-        measure_latency(
-            model, images=images, resolution=resolution, device=device, precision=precision,
-            repeats=PASSES, seconds=SECONDS,
-        )
-        for images in (1, BATCH)
-    )  # fmt: skip
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return {"device": name, "precision": precision.name, "one": asdict(one), "batch": asdict(batch)}
+    return measure_speed(
+        model, batch=BATCH, resolution=resolution, device=device, precision=precision, repeats=PASSES, seconds=SECONDS
+    ).to_dict()
 
 
 def score(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], labels: tuple[str, ...]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from automl.backbones import freeze, set_train_mode
-from automl.screening.latency import latency_ms, timed
+from automl.screening.latency import timed
 from automl.screening.memory import available_mb, largest_batch, step_memory_mb
 from automl.training import Precision, peak_memory_mb, reset_peak_memory
 
@@ -130,6 +130,7 @@ def measure_cost(
     device: torch.device,
     precision: Precision,
     start_seconds: float,
+    latency_ms: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
     """Take a few real training steps of `model` at the probed freeze depths: how long they take, how much memory.
@@ -137,10 +138,13 @@ def measure_cost(
     Steps are timed with `batch_size` images, or with as many as fit, and with a quarter as many, and again, up to three
     times, where what comes out is not plausible. The model's weights are moved by these steps: build a fresh one
     afterwards.
+
+    Args:
+        start_seconds: That its worker took until now.
+        latency_ms: Of one image, which says whether a batch takes what it should.
     """
     reset_peak_memory(device)
     available = available_mb(device)
-    latency = latency_ms(model, resolution=resolution, device=device, precision=precision, clock=clock)
     if precision.channels_last:
         model.to(memory_format=torch.channels_last)
     format = torch.channels_last if precision.channels_last else torch.contiguous_format
@@ -165,7 +169,7 @@ def measure_cost(
         batch = images(size)
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
         seconds = {depth: whole[depth] / sizes[depth] for depth in sizes}
-        if _is_plausible(seconds, forward, latency / 1000) and all(
+        if _is_plausible(seconds, forward, latency_ms / 1000) and all(
             _is_smaller(whole[depth], part[depth], size, device) for depth, size in sizes.items()
         ):
             break
@@ -175,7 +179,7 @@ def measure_cost(
         fixed_seconds={depth: whole[depth] - size * step_seconds[depth] for depth, size in sizes.items()},
         step_seconds=step_seconds,
         start_seconds=start_seconds,
-        latency_ms=latency,
+        latency_ms=latency_ms,
         peak_memory_mb=peak_memory_mb(device),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

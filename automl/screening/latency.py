@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from automl.training import Precision
 
-__all__ = ["Latency", "latency_ms", "measure_latency", "timed"]
+__all__ = ["Latency", "Speed", "measure_latency", "measure_speed", "timed"]
 
 WARM_UP = 3  # passes before latency is timed
 LEAST_PASSES = 3
@@ -30,19 +31,53 @@ class Latency:
     passes: int
 
 
-def latency_ms(
+@dataclass(frozen=True)
+class Speed:
+    """Latency of a model on `device` (its name; of a CPU, with its threads), of `one` image and of a `batch`."""
+
+    device: str
+    precision: str
+    one: Latency
+    batch: Latency
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON value."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Speed:
+        """Inverse of `to_dict`."""
+        one, batch = (Latency(**value[name]) for name in ("one", "batch"))
+        return cls(value["device"], value["precision"], one, batch)
+
+
+def measure_speed(
     model: nn.Module,
     *,
+    batch: int,
     resolution: int,
     device: torch.device,
     precision: Precision,
-    repeats: int = 10,
+    repeats: int,
+    seconds: float,
     clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Median milliseconds of one image through `model`, after three warm-up passes."""
-    return measure_latency(
-        model, images=1, resolution=resolution, device=device, precision=precision, repeats=repeats, clock=clock
-    ).median_ms
+) -> Speed:
+    """Time one image and `batch` of them, fewer where so many do not fit on the device. Else as `measure_latency`."""
+
+    def of(images: int) -> Latency:
+        return measure_latency(
+            model, images=images, resolution=resolution, device=device, precision=precision, repeats=repeats,
+            seconds=seconds, clock=clock,
+        )  # fmt: skip
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    one = of(1)
+    while batch > 1:
+        try:
+            return Speed(name, precision.name, one, of(batch))
+        except torch.OutOfMemoryError:
+            batch //= 2
+    return Speed(name, precision.name, one, one)
 
 
 @torch.inference_mode()

@@ -199,7 +199,7 @@ class Driver:
         if "reason" in facts:
             running.reason, running.message = facts["reason"], facts.get("message", "")
             return True
-        value = float(facts[self._config.search.metric])
+        value = float(facts.get(self._config.search.metric, math.nan))  # no AUROC of one class alone
         if not math.isfinite(value):
             running.reason = "diverged"
             running.message = f"{self._config.search.metric} became {value} in epoch {facts['epoch']}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.errors import NoTrialFinishedError, UsageError
-from automl.screening import Choice, Cost
+from automl.screening import Choice, Cost, Speed
 
 __all__ = ["Plan", "Screened", "load_plan"]
 
@@ -27,7 +27,7 @@ class Screened:
     linear_accuracy: float
     embed_seconds: float
     cost: Cost
-    latencies: dict[int, float] = field(default_factory=dict)  # milliseconds of one image, by resolution
+    speeds: dict[int, Speed] = field(default_factory=dict)  # by resolution
     choices: list[dict[str, Any]] = field(default_factory=list)  # device and precision, with the reasons
     knn_ci95: tuple[float, float] | None = None
     linear_ci95: tuple[float, float] | None = None
@@ -94,7 +94,7 @@ class Plan:
                     "pretrained": each.pretrained,
                     "embed_seconds": each.embed_seconds,
                     "seconds_per_epoch": self.epoch_seconds[each.backbone],
-                    "latencies": {str(side): latency for side, latency in each.latencies.items()},
+                    "speeds": {str(side): speed.to_dict() for side, speed in each.speeds.items()},
                     "included": reasons[each.backbone].included,
                     "reason": reasons[each.backbone].reason,
                     "place": reasons[each.backbone].place,
@@ -134,7 +134,7 @@ def _parsed(value: dict[str, Any]) -> Plan:
             Screened(
                 each["backbone"], each["resolution"], each["knn_accuracy"], each["linear_accuracy"],
                 each["embed_seconds"], Cost.from_dict({key: entry for key, entry in each.items() if key in names}),
-                {int(side): latency for side, latency in each["latencies"].items()},
+                {int(side): Speed.from_dict(speed) for side, speed in each.get("speeds", {}).items()},
                 knn_ci95=_pair(each.get("knn_ci95")), linear_ci95=_pair(each.get("linear_ci95")),
                 prior=each.get("prior"), pretrained=each.get("pretrained", True),
             )

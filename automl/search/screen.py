@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from automl.backbones import build, find
 from automl.data import open_cache
 from automl.paths import StudyFolder
-from automl.screening import MAX_IMAGES, imagenet_top1, knn_probe, latency_ms, linear_probe, measure_cost, probe_of
+from automl.screening import (
+    MAX_IMAGES,
+    Speed,
+    imagenet_top1,
+    knn_probe,
+    linear_probe,
+    measure_cost,
+    measure_speed,
+    probe_of,
+)
 from automl.search.plan import Screened
 from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
@@ -23,14 +33,16 @@ __all__ = ["sampled", "screen_backbone"]
 
 LEAST_OF_CLASS = 5  # images in a sample, as many as the probes have folds
 CPU_BATCH = 8  # there, the time per image hardly depends on the batch
+GPU_BATCH = 32  # of which latency is measured
+PASSES = 10
+LATENCY_SECONDS = 1.0  # for each size
 
 
 def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Screened:
     """Embed training and validation images with `spec`'s backbone, probe the embedding, and time a few steps.
 
     The embedding stays in the study's cache for the trials that train a head on it, unless the images are so many that
-    a sample is looked at. Latency is measured at each of
-    `resolutions`, everything else at the specification's.
+    a sample is looked at. Latency is measured at each of `resolutions`, everything else at the specification's.
     """
     started = time.perf_counter()
     folder = StudyFolder(Path(root))
@@ -56,6 +68,15 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     embed_seconds = time.perf_counter() - embedding_started
     units = dataset.units(rows)
     knn, linear = (probe_of(probe(embedding, targets[rows], units)) for probe in (knn_probe, linear_probe))
+
+    def speed(model: nn.Module, side: int) -> Speed:
+        batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        return measure_speed(
+            model, batch=batch, resolution=side, device=device, precision=precision, repeats=PASSES,
+            seconds=LATENCY_SECONDS,
+        )  # fmt: skip
+
+    speeds = {spec.resolution: speed(model, spec.resolution)}
     cost = measure_cost(
         model,
         resolution=spec.resolution,
@@ -63,12 +84,11 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         device=device,
         precision=precision,
         start_seconds=start_seconds,
+        latency_ms=speeds[spec.resolution].one.median_ms,
     )
-    latencies = {spec.resolution: cost.latency_ms}
     for side in resolutions:
-        if side not in latencies:
-            sized = build(backbone, len(dataset.classes), resolution=side, weights=None).to(device)
-            latencies[side] = latency_ms(sized, resolution=side, device=device, precision=precision)
+        if side not in speeds:
+            speeds[side] = speed(build(backbone, len(dataset.classes), resolution=side, weights=None).to(device), side)
     return Screened(
         backbone=spec.backbone,
         resolution=spec.resolution,
@@ -76,7 +96,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         linear_accuracy=linear.accuracy,
         embed_seconds=embed_seconds,
         cost=cost,
-        latencies=latencies,
+        speeds=speeds,
         choices=[
             {"name": "device", "value": device.type, "reason": device_reason},
             {"name": "precision", "value": precision.name, "reason": precision.reason},

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import log_softmax, softmax
+from scipy.stats import rankdata
 from sklearn import metrics as sk
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -82,14 +83,16 @@ def recalibrate(
 
 
 def measure(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Return accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, log_loss and ece.
+    """Return accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1, log_loss, auroc and ece.
 
     Args:
         logits: ``(n, classes)``.
         targets: ``(n,)`` class indices.
 
     Macro averages are scikit-learn's: over the classes that occur in targets or predictions; balanced accuracy, over
-    those in targets. ece is the expected calibration error over 15 equal bins of confidence (arXiv 1706.04599), 0…1.
+    those in targets. auroc is the mean over classes of each against the rest (with two classes that of the second); it
+    is left out where no class has both images and other images. ece is the expected calibration error over 15 equal
+    bins of confidence (arXiv 1706.04599), 0…1.
     """
     classes = np.arange(logits.shape[1])
     predicted = logits.argmax(axis=1)
@@ -99,6 +102,7 @@ def measure(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> 
         targets, predicted, average="macro", zero_division=0.0
     )
     balanced = sk.recall_score(targets, predicted, labels=present, average="macro")
+    area = _auroc(probabilities, targets)
     return {
         "accuracy": float(np.mean(predicted == targets)),
         "balanced_accuracy": float(balanced),
@@ -106,9 +110,26 @@ def measure(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> 
         "macro_recall": float(recall),
         "macro_f1": float(f1),
         "log_loss": float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets].mean()),
+        **({} if area is None else {"auroc": area}),
         "ece": float(
             multiclass_calibration_error(
                 torch.from_numpy(probabilities), torch.from_numpy(targets), num_classes=len(classes), n_bins=15
             )
         ),
     }
+
+
+def _auroc(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> float | None:
+    """Return the mean area under the ROC curve, from the ranks of all classes at once (Mann and Whitney's U):
+    scikit-learn goes through the classes, which took 4 to 30 times as long, every epoch."""
+    images, classes = probabilities.shape
+    inside = np.bincount(targets, minlength=classes)
+    curved = np.flatnonzero((inside > 0) & (inside < images))
+    if not len(curved):
+        return None
+    if classes == 2:
+        curved = curved[-1:]
+    ranks = rankdata(probabilities[:, curved], axis=0)
+    summed = (ranks * (targets[:, None] == curved)).sum(axis=0)
+    inside = inside[curved]
+    return float(np.mean((summed - inside * (inside + 1) / 2) / (inside * (images - inside))))

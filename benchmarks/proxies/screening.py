@@ -14,8 +14,8 @@ from torch import nn
 
 from automl.backbones import build, default_params, find
 from automl.data import open_cache
-from automl.screening import embed, imagenet_top1, knn_probe, linear_probe, measure_cost
-from automl.search.screen import CPU_BATCH
+from automl.screening import Cost, embed, imagenet_top1, knn_probe, linear_probe, measure_cost, measure_speed
+from automl.search.screen import CPU_BATCH, LATENCY_SECONDS, PASSES
 from automl.search.spec import TrialSpec
 from automl.search.trial import variant_of
 from automl.training import Normalise, choose_device, choose_precision, fine_tune
@@ -105,12 +105,16 @@ def screening_row(prepared: Prepared, name: str) -> dict[str, Any]:
             augmentation=spec.augmentation,
         )
     )[1]
-    row["cost_seconds"] = _timed(
-        lambda: measure_cost(
-            model, resolution=spec.resolution, batch_size=CPU_BATCH, device=device, precision=precision, start_seconds=0
-        )
-    )[1]
+    row["cost_seconds"] = _timed(lambda: _cost(model, resolution=spec.resolution, device=device, precision=precision))[
+        1
+    ]
     return row
+
+
+def _cost(model: nn.Module, **how: Any) -> Cost:
+    """Measure the latency and the cost of `model`, as the screening does."""
+    speed = measure_speed(model, batch=CPU_BATCH, repeats=PASSES, seconds=LATENCY_SECONDS, **how)
+    return measure_cost(model, batch_size=CPU_BATCH, start_seconds=0, latency_ms=speed.one.median_ms, **how)
 
 
 def to_hex(right: npt.NDArray[np.bool_]) -> str:

@@ -21,6 +21,7 @@ from automl.paths import StudyFolder
 from automl.ranking import report
 from automl.ranking.embedding_map import Embedding
 from automl.ranking.statistics import wilson
+from automl.screening import Latency, Speed
 from tests.ranking.html import Page
 
 BACKBONES = tuple(f"timm/tf_efficientnet_lite{i}.in1k" for i in range(3))
@@ -160,6 +161,12 @@ def write_study(
     return Synthetic(folder, study, targets[rows], logits)
 
 
+def speed(milliseconds: float) -> dict[str, Any]:
+    """What the screening notes of a model that takes so long for one image."""
+    one = Latency(1, milliseconds, milliseconds + 1.25, 10)
+    return Speed("CPU, 2 threads", "bfloat16", one, Latency(8, 6 * milliseconds, 6 * milliseconds + 3.5, 5)).to_dict()
+
+
 def _write_surroundings(
     folder: StudyFolder,
     rng: np.random.Generator,
@@ -207,6 +214,7 @@ def _write_surroundings(
             "knn_accuracy": 0.70 + 0.02 * i,
             "linear_accuracy": 0.73 + 0.015 * i,
             "seconds_per_epoch": 4.2 + i,
+            "speeds": {"224": speed(11.5 + 4 * i)},
             "included": i < 2,
             "reason": "top by probe" if i < 2 else "too slow: 2 epochs fit",
         }

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
-from automl.screening import Cost, feasibility, latency_ms, measure_cost, measure_latency
+from automl.screening import Cost, Speed, feasibility, measure_cost, measure_latency, measure_speed
 from tests.tiny import BFLOAT16, CHANNELS_LAST, CPU, FLOAT32, tiny
 
 torch.set_num_threads(1)
@@ -56,7 +57,8 @@ def test_what_is_measured_is_per_image_and_in_its_units(precision: object) -> No
     model = tiny("test_efficientnet")
     count = sum(parameter.numel() for parameter in model.parameters())
     cost = measure_cost(
-        model, resolution=32, batch_size=4, device=CPU, precision=precision, start_seconds=2.5, clock=Clock()  # type: ignore[arg-type]
+        model, resolution=32, batch_size=4, device=CPU, precision=precision, start_seconds=2.5,  # type: ignore[arg-type]
+        latency_ms=1000.0, clock=Clock(),
     )  # fmt: skip
     assert cost.latency_ms == 1000.0
     assert cost.forward_seconds == 0.25
@@ -81,7 +83,8 @@ class Busy:
 def measured(clock: Callable[[], float]) -> Cost:
     model = tiny("test_efficientnet")
     return measure_cost(
-        model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0, clock=clock
+        model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0, latency_ms=1000.0,
+        clock=clock,
     )  # fmt: skip
 
 
@@ -107,23 +110,22 @@ def test_what_a_step_takes_whatever_its_images_is_told_apart() -> None:
 
     model.register_forward_pre_hook(pass_time)
     cost = measure_cost(
-        model, resolution=32, batch_size=8, device=CPU, precision=FLOAT32, start_seconds=0, clock=lambda: seconds[-1]
-    )
+        model, resolution=32, batch_size=8, device=CPU, precision=FLOAT32, start_seconds=0, latency_ms=5500.0,
+        clock=lambda: seconds[-1],
+    )  # fmt: skip
     for depth in (0.0, 0.5):
         assert cost.fixed_seconds[depth] == pytest.approx(4.0)
         assert cost.step_seconds[depth] == pytest.approx(1.5)
 
 
 def test_what_was_measured_while_the_machine_was_busy_is_measured_again() -> None:
-    latency = 2 * 13  # readings
-    cost = measured(Busy(latency + 1, latency + 5))
+    cost = measured(Busy(1, 5))
     assert each_image(cost) == [0.25, 0.25]
     assert cost.forward_seconds == 0.25
 
 
 def test_what_is_all_slow_alike_is_measured_again_where_one_image_alone_was_quicker() -> None:
-    latency = 2 * 13
-    cost = measured(Busy(latency + 1, latency + 17))  # all of the first try
+    cost = measured(Busy(1, 17))  # all of the first try
     assert each_image(cost) == [0.25, 0.25]
     assert cost.forward_seconds == 0.25
 
@@ -136,17 +138,38 @@ def test_on_a_machine_that_stays_busy_it_ends() -> None:
 def test_the_measured_step_trains_what_is_not_frozen() -> None:
     model = tiny("test_resnet")
     before = {name: value.clone() for name, value in model.named_parameters()}
-    measure_cost(model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0)
+    measure_cost(model, resolution=32, batch_size=4, device=CPU, precision=FLOAT32, start_seconds=0, latency_ms=1.0)
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert len(moved) > len(before) / 2
 
 
-def test_latency_is_of_one_image_in_evaluation_mode() -> None:
+def speed(model: nn.Module, batch: int) -> Speed:
+    return measure_speed(
+        model, batch=batch, resolution=32, device=CPU, precision=FLOAT32, repeats=3, seconds=1e9, clock=Clock()
+    )
+
+
+def test_speed_is_of_one_image_and_of_a_batch_in_evaluation_mode() -> None:
     model = tiny("test_resnet")
     seen: list[tuple[int, bool]] = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append((len(inputs[0]), module.training)))
-    latency_ms(model, resolution=32, device=CPU, precision=FLOAT32, repeats=2)
-    assert seen == [(1, False)] * 5
+    found = speed(model, 4)
+    assert seen == [(1, False)] * 6 + [(4, False)] * 6
+    assert (found.one.images, found.batch.images, found.batch.passes) == (1, 4, 3)
+    assert found.device.startswith("CPU, ")
+    assert Speed.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+@pytest.mark.parametrize(("most", "images"), [(5, 4), (2, 2), (1, 1)])
+def test_speed_is_of_as_large_a_batch_as_fits(most: int, images: int) -> None:
+    model = tiny("test_resnet")
+
+    def refuse(module: object, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > most:
+            raise torch.OutOfMemoryError
+
+    model.register_forward_pre_hook(refuse)
+    assert speed(model, 16).batch.images == images
 
 
 def test_latency_is_of_as_many_passes_as_there_is_time_for_and_at_least_three() -> None:

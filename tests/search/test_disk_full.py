@@ -86,7 +86,7 @@ class Disk:
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run here, one after the other, and the screening knows its result."""
-    screened = [Screened(RESNET, 32, 0.5, 0.5, 0.1, cost(), {32: 1.0}, [])]
+    screened = [Screened(RESNET, 32, 0.5, 0.5, 0.1, cost())]
     for module in (pipeline, resuming):
         monkeypatch.setattr(module, "cluster", lambda address: contextlib.nullcontext())
         monkeypatch.setattr(module, "resources", lambda *_: (Resources(1, 0.0, 1), ""))

@@ -14,7 +14,7 @@ from optuna.trial import create_trial
 
 from automl.backbones import default_params, find
 from automl.errors import NoTrialFinishedError
-from automl.screening import Choice
+from automl.screening import Choice, Latency, Speed
 from automl.search.budget import Budget, CostModel
 from automl.search.defaults import FEW_EPOCHS, default_trials
 from automl.search.plan import Plan, Screened, load_plan
@@ -328,6 +328,8 @@ def test_a_budget_for_heads_alone_is_a_warning() -> None:
 
 def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
     made = plan(120.0, FOUR)
+    speed = Speed("CPU, 2 threads", "float32", Latency(1, 2.0, 2.5, 10), Latency(8, 9.0, 9.5, 3))
+    made.screened[0] = replace(made.screened[0], speeds={32: speed})
     (tmp_path / "plan.json").write_text(made.to_json())
     assert load_plan(tmp_path / "plan.json") == made
 

@@ -22,7 +22,7 @@ from tests.images import WHITE
 from tests.small import RESNET, VIT, random_weights, spec_of, with_pixels
 
 HEAD: dict[str, Any] = {"freeze_depth": 1.0}
-KEYS = {"accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "ece"}
+KEYS = {"accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "auroc", "ece"}
 
 
 @pytest.fixture
@@ -264,8 +264,11 @@ def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
     outcome, _ = run(study, spec_of())
     assert cost.parameters == sum(each.numel() for each in outcome.model.parameters())
     assert found.embed_seconds > 0
-    assert found.latencies.keys() == {32, 64}
-    assert min(found.latencies.values()) > 0
+    assert found.speeds.keys() == {32, 64}
+    for speed in found.speeds.values():
+        assert (speed.one.images, speed.batch.images) == (1, 8)
+        assert 0 < speed.one.median_ms <= speed.one.p95_ms
+    assert cost.latency_ms == found.speeds[32].one.median_ms
     assert {choice["name"] for choice in found.choices} >= {"device", "precision"}
     assert all(choice["value"] and choice["reason"] for choice in found.choices)
 

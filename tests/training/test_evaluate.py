@@ -23,6 +23,7 @@ SAMPLES = {
     "one class only": lambda random: (random.normal(size=(20, 3)), np.zeros(20, dtype=np.int64)),
     "one image": lambda random: (random.normal(size=(1, 3)), np.array([2])),
     "certain": lambda random: (random.normal(size=(50, 3)) * 1000, random.integers(0, 3, 50)),
+    "two classes": lambda random: (random.normal(size=(60, 2)), random.integers(0, 2, 60)),
 }  # fmt: skip
 
 
@@ -51,6 +52,20 @@ def test_metrics_are_those_of_scikit_learn(sample: tuple[npt.NDArray[np.float32]
             sk.log_loss(targets, probabilities, labels=np.arange(logits.shape[1])), rel=1e-6
         )
     assert all(isinstance(value, float) and np.isfinite(value) for value in found.values())
+
+
+def test_auroc_is_that_of_scikit_learn_for_each_class_that_has_a_curve(
+    sample: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]],
+) -> None:
+    logits, targets = sample
+    probabilities, of_each = softmax(logits.astype(np.float64), axis=1), []
+    for each in range(logits.shape[1]) if logits.shape[1] > 2 else [1]:
+        if len(np.unique(targets == each)) == 2:
+            of_each.append(sk.roc_auc_score(targets == each, probabilities[:, each]))
+    found = measure(logits, targets)
+    assert found.get("auroc") == (pytest.approx(np.mean(of_each), abs=1e-12) if of_each else None)
+    if len(np.unique(targets)) == logits.shape[1] > 2:
+        assert found["auroc"] == pytest.approx(sk.roc_auc_score(targets, probabilities, multi_class="ovr"), abs=1e-12)
 
 
 def expected_calibration_error(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> float:
