@@ -29,7 +29,7 @@ from automl.ranking.costs import foreseen
 from automl.search.plan import load_plan
 from automl.search.planning import cost_model
 from automl.search.storage import load_study
-from benchmarks.curves.recorded import markdown, merge
+from benchmarks.tables import markdown, merge
 
 RESULTS = Path(__file__).parent / "results"
 

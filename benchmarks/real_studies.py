@@ -35,8 +35,8 @@ from scipy.stats import kendalltau
 
 from automl.handing_over import refit_trial
 from automl.paths import StudyFolder, write_atomic
-from benchmarks.curves.recorded import markdown, merge
 from benchmarks.proxies.sets import images_of
+from benchmarks.tables import commit, markdown, merge
 
 RESULTS = Path(__file__).parent / "results"
 SIDES = {"textile": 128, "fashion-mnist": 64, "digits": 64}
@@ -77,7 +77,7 @@ def study(name: str, seed: int, work: Path) -> dict[str, Any]:
         refit_trial(folder, root / "again", row["trial"])
         with np.load(folder.test_logits) as kept:
             right.append(kept["logits"].argmax(axis=1) == kept["targets"])
-    return row_of(board, np.stack(right)) | {"set": name, "seed": seed}
+    return row_of(board, np.stack(right)) | {"set": name, "seed": seed, "commit": commit()}
 
 
 def lost_apart(right: NDArray[np.bool_], halvings: int = 200) -> float:
@@ -139,7 +139,8 @@ def tables(rows: pd.DataFrame) -> str:
             for name, part in kinds
         ]
     )
-    return markdown(table)
+    studies = ", ".join(f"{count} of {each}" for each, count in rows["commit"].value_counts(sort=False).items())
+    return f"{markdown(table)}\nStudies of the program at commit: {studies}.\n"
 
 
 def main() -> None:

@@ -42,9 +42,9 @@ from automl.search.spec import TrialSpec, make_spec
 from automl.search.trial import load_dataset, prepare_process, run_trial, variant_of
 from automl.space import make_space
 from automl.training import Normalise, choose_device, choose_precision, predict_logits
-from benchmarks.curves.recorded import markdown, merge
 from benchmarks.fashion_mnist import write as write_fashion_mnist
 from benchmarks.proxies.sets import images_of
+from benchmarks.tables import markdown, merge
 
 BACKBONE = "timm/tf_efficientnet_lite0.in1k"
 SETS = {"textile": (224, 480, 120), "fashion-mnist": (96, 800, 200), "digits": (96, 400, 100)}

@@ -40,7 +40,7 @@ import psutil
 from automl.paths import StudyFolder
 from automl.search.storage import load_study
 from benchmarks import fashion_mnist
-from benchmarks.curves.recorded import markdown, merge
+from benchmarks.tables import markdown, merge
 
 SPACE = Path(__file__).with_suffix(".yaml")
 TARGET = 0.5

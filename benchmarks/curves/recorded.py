@@ -1,4 +1,4 @@
-"""The curves that `record.py` wrote, worlds made of them for samplers to search, and how results are shown."""
+"""The curves that `record.py` wrote, worlds made of them for samplers to search, and plots of results."""
 
 from __future__ import annotations
 
@@ -238,25 +238,6 @@ def make_world(name: str, curves: Sequence[Curve], space: Space) -> World:
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return mean and half width of its 95 % interval."""
     return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
-
-
-def merge(path: Path, rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Write `rows` into the CSV file at `path`, in place of those with the same `keys`. Returns the whole table."""
-    if path.exists():
-        known = pd.read_csv(path, keep_default_na=False)
-        new = set(rows[keys].itertuples(index=False, name=None))
-        kept = [each not in new for each in known[keys].itertuples(index=False, name=None)]
-        rows = pd.concat([known[kept], rows], ignore_index=True)
-    path.parent.mkdir(exist_ok=True)
-    rows.to_csv(path, index=False, lineterminator="\n")
-    return rows
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return `table` as a markdown table, its columns as they are."""
-    lines = [" | ".join(table.columns), " | ".join("---" for _ in table.columns)]
-    lines += [" | ".join(str(each) for each in row) for row in table.itertuples(index=False)]
-    return "".join(f"| {line} |\n" for line in lines)
 
 
 def line_chart(path: Path, series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, x: str, y: str) -> None:

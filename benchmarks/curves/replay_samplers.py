@@ -40,6 +40,7 @@ from automl.search.sampler import make_sampler
 from automl.space import Space
 from benchmarks.curves import recorded
 from benchmarks.curves.recorded import EPOCHS, HERE, SETS, Cost, Curve, Params, World, features, points_of
+from benchmarks.tables import markdown, merge
 
 SHARES = np.linspace(0.02, 1.0, 50).round(2)  # of the horizon
 SHOWN = (0.02, 0.04, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of them in the tables
@@ -206,7 +207,7 @@ def publish(results: pd.DataFrame, notes: pd.DataFrame, out: Path) -> None:
                 row["most above the best plain one"] = f"{max(0.0, (regrets - curves.loc[[*PLAIN]].min()).max()):.3f}"
             rows.append(row)
         lines.append(f"## {name}, world {world}, early stopping {stopping}, 100 % is {note['minutes']} min\n")
-        lines += [f"{some['seeds'].iloc[0]} seeds; {note['note']}\n", recorded.markdown(pd.DataFrame(rows))]
+        lines += [f"{some['seeds'].iloc[0]} seeds; {note['note']}\n", markdown(pd.DataFrame(rows))]
         if world == "gp":
             minutes = SHARES * float(note["minutes"])
             recorded.line_chart(
@@ -239,7 +240,7 @@ def main() -> None:
                 {"set": name, "world": world_name, "minutes": round(horizon / 60, 1),
                  "configurations": len(curves), "note": world.note}
             ])  # fmt: skip
-            notes = recorded.merge(out / "worlds.csv", note, ["set", "world"])
+            notes = merge(out / "worlds.csv", note, ["set", "world"])
             for stopping in given.stopping:
                 for sampler, make in samplers(space, world.cost).items():
                     if given.samplers and sampler not in given.samplers:
@@ -262,7 +263,7 @@ def main() -> None:
                         }
                         for quartile, values in zip(("lower", "median", "upper"), quartiles, strict=True)
                     ]
-                    results = recorded.merge(out / "samplers.csv", pd.DataFrame(rows), list(keys))
+                    results = merge(out / "samplers.csv", pd.DataFrame(rows), list(keys))
     publish(results, notes, out)
 
 

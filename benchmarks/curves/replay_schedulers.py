@@ -29,6 +29,7 @@ from scipy.stats import spearmanr
 from benchmarks.curves import recorded
 from benchmarks.curves.recorded import HERE, SETS, Curve
 from benchmarks.curves.stopping import Rule, kind, rules
+from benchmarks.tables import markdown, merge
 
 SIMULATED = "slow-warmers"  # `recorded.slow_warmers`
 SHARES = np.linspace(0.04, 1.0, 25).round(2)  # of the epochs of no early stopping
@@ -135,8 +136,8 @@ def publish(results: pd.DataFrame, folder: Path) -> None:
         shown = some[["rule", "epochs", "seconds"]].astype({"epochs": str, "seconds": str})
         for regret in ("regret", "test regret"):
             shown[regret] = [f"{a:.4f} ± {b:.4f}" for a, b in zip(some[regret], some[f"{regret} ±"], strict=True)]
-        lines += [recorded.markdown(shown), "Rank correlation of the accuracy after an epoch with the last one:\n"]
-        lines.append(recorded.markdown(agreement(curves)))
+        lines += [markdown(shown), "Rank correlation of the accuracy after an epoch with the last one:\n"]
+        lines.append(markdown(agreement(curves)))
         drawn = some[some["rule"].isin(DRAWN)].set_index("rule")[[str(share) for share in SHARES]]
         series = {str(rule): (SHARES, regrets.to_numpy(float)) for rule, regrets in drawn.iterrows()}
         if not series:
@@ -165,9 +166,7 @@ def main() -> None:
                 given_rule = {"set": name, "rule": rule, "workers": workers, "orders": given.orders}
                 rows.append({**given_rule, "configurations": len(draws[0]), **found})
                 print(name, rule, workers, *[f"{key} {found[key]}" for key in ("regret", "test regret", "epochs")])
-        results = recorded.merge(
-            given.curves / "results/schedulers.csv", pd.DataFrame(rows), ["set", "rule", "workers"]
-        )
+        results = merge(given.curves / "results/schedulers.csv", pd.DataFrame(rows), ["set", "rule", "workers"])
     publish(results, given.curves)
 
 

@@ -39,6 +39,7 @@ from automl.space import Space
 from benchmarks.curves import recorded
 from benchmarks.curves.recorded import HERE, SETS, Params, World, is_head_only
 from benchmarks.curves.replay_samplers import SHARES, Proposer, default_rule, search
+from benchmarks.tables import markdown, merge
 
 SHOWN = (0.04, 0.1, 0.2, 0.3, 0.5, 1.0)
 BETAS = (3.0, 10.0, 30.0)
@@ -128,7 +129,7 @@ def publish(results: pd.DataFrame, out: Path) -> None:
         ]
         seeds, minutes = medians["seeds"].iloc[0], medians["minutes"].iloc[0]
         lines += [f"## {name}, earlier search {kind}, {seeds} seeds, 100 % is {minutes} min\n"]
-        lines.append(recorded.markdown(pd.DataFrame(rows)))
+        lines.append(markdown(pd.DataFrame(rows)))
     (out / "warm-start.md").write_text("\n".join(lines))
 
 
@@ -145,7 +146,7 @@ def main() -> None:
     for kind in given.kinds:
         for name in given.sets:
             rows = pd.DataFrame(replay(name, kind, given.seeds, given.curves))
-            publish(recorded.merge(out / "warm-start.csv", rows, ["set", "earlier", "sampler"]), out)
+            publish(merge(out / "warm-start.csv", rows, ["set", "earlier", "sampler"]), out)
             shown = rows[rows["quartile"] == "median"][["set", "earlier", "sampler", *map(str, SHOWN), "reached"]]
             print(shown.to_string(index=False), flush=True)
 

@@ -26,9 +26,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import kendalltau, rankdata
 
-from benchmarks.curves.recorded import markdown
 from benchmarks.proxies.charts import interval_chart
 from benchmarks.proxies.sets import HERE, SETS
+from benchmarks.tables import markdown
 
 OUT = HERE / "results"
 SAMPLES = 1000

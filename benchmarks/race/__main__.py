@@ -33,7 +33,6 @@ import argparse  # noqa: E402
 import logging  # noqa: E402
 import re  # noqa: E402
 import shutil  # noqa: E402
-import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -41,7 +40,6 @@ from typing import NamedTuple  # noqa: E402
 
 import pandas as pd  # noqa: E402
 
-from benchmarks.curves.recorded import merge  # noqa: E402
 from benchmarks.race import data, results  # noqa: E402
 from benchmarks.race.contenders import (  # noqa: E402
     KINDS,
@@ -53,6 +51,7 @@ from benchmarks.race.contenders import (  # noqa: E402
     write_space,
 )
 from benchmarks.race.measure import run  # noqa: E402
+from benchmarks.tables import commit, merge  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -140,7 +139,7 @@ def race(job: Job, given: argparse.Namespace) -> None:
                 "own_cpu_seconds": round(measured.own_seconds, 1),
                 "load_average": round(measured.load_average, 2),
                 "others_share": round(measured.others_share, 4),
-                "commit": _commit(),
+                "commit": commit(),
                 "date": time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
             }
         )
@@ -153,12 +152,6 @@ def race(job: Job, given: argparse.Namespace) -> None:
     merge(given.out / "race.csv", pd.DataFrame(rows), results.KEYS)
     results.write(given.out)
     logging.info("%s: %s", job.name, "; ".join(f"{row['minutes']:g} min: test {row['test_accuracy']}" for row in rows))
-
-
-def _commit() -> str:
-    """Return the short name of the commit that raced, so that rows of earlier ones can be told."""
-    found = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return found.stdout.strip()
 
 
 def _last(found: Sequence[Found], limit: float) -> int | None:

@@ -13,8 +13,9 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
-from benchmarks.curves.recorded import COLOURS, markdown
+from benchmarks.curves.recorded import COLOURS
 from benchmarks.race.contenders import KINDS
+from benchmarks.tables import markdown
 
 KEYS = ["set", "seed", "contender", "minutes"]
 NO_BUDGET = 0.0  # the minutes of a contender that takes as long as it takes

@@ -26,7 +26,7 @@ from scipy.stats import multivariate_normal
 from automl.paths import StudyFolder
 from automl.ranking.files import load_predictions
 from automl.search.storage import load_study
-from benchmarks.curves.recorded import markdown, merge
+from benchmarks.tables import markdown, merge
 
 RESULTS = Path(__file__).parent / "results"
 LEAST = 5  # mistakes, and hits, of a trial
