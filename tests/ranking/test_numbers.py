@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 from sklearn import metrics as sk
 
-from automl.ranking import words
+from automl.ranking import plots, winner_plots, words
 from automl.ranking.facts import schema
+from automl.ranking.importance import Importance
 from automl.ranking.leaderboard import build
 from tests.ranking.conftest import sklearn_scores
 from tests.ranking.html import Page, plain, tokens
@@ -115,22 +116,97 @@ def test_rows_for_the_script_are_those_of_the_json(page: Page, content: dict[str
     assert page.scripts["curves"] == content["curves"]
 
 
-def test_figures_draw_the_numbers_of_the_json(page: Page, content: dict[str, Any]) -> None:
-    figures = page.scripts["figures"]
-    drawn = {
-        (x, y) for trace in figures["history"]["data"] if trace["mode"] == "markers"
-        for x, y in zip(trace["x"], trace["y"], strict=True)
-    }  # fmt: skip
-    assert drawn == {(row["trial"], round(100 * row["score"], 4)) for row in content["rows"]}
+def drawn(figure: dict[str, Any], *, mode: str = "markers") -> list[tuple[Any, Any]]:
+    """The points of the traces of this mode."""
+    traces = [each for each in figure["data"] if each.get("mode") == mode]
+    return sorted(point for each in traces for point in zip(each["x"], each["y"], strict=True))
+
+
+def percent(value: float) -> float:
+    return round(100 * value, 4)
+
+
+def test_figures_of_trials_draw_the_numbers_of_the_json(page: Page, content: dict[str, Any]) -> None:
+    figures, rows = page.scripts["figures"], {row["trial"]: row for row in content["rows"]}
+    assert drawn(figures["history"]) == sorted((trial, percent(row["score"])) for trial, row in rows.items())
+    finished = {trial: percent(row["score"]) for trial, row in rows.items() if row["state"] == "COMPLETE"}
+    for at_trial, best in drawn(figures["history"], mode="lines"):
+        assert best == max(score for trial, score in finished.items() if trial <= at_trial)
+    names = {row["backbone"]: words.short(row["backbone"]) for row in content["rows"]}
+    assert drawn(figures["backbones"]) == sorted(
+        (percent(row["score"]), names[row["backbone"]]) for row in content["rows"]
+    )
+    for trace in figures["curves"]["data"]:
+        trial = trace["name"].partition(": trial ")[2]
+        points = [(epoch, percent(value)) for epoch, value in content["curves"][trial]]
+        assert list(zip(trace["x"], trace["y"], strict=True)) == points
+    assert len(figures["curves"]["data"]) == len(content["curves"])
+
+
+def test_pareto_figures_draw_the_numbers_of_the_json(page: Page, content: dict[str, Any]) -> None:
+    figures, rows = page.scripts["figures"], {row["trial"]: row for row in content["rows"]}
     for front in content["fronts"]:
-        line = figures[f"cost-{front['cost']}"]["data"][0]
-        rows = {row["trial"]: row for row in content["rows"]}
-        assert line["y"] == [round(100 * rows[trial]["score"], 4) for trial in front["trials"]]
-    bins = content["winner"]["reliability"]
-    assert figures["reliability"]["data"][1]["y"] == [round(100 * each["accuracy"], 3) for each in bins]
-    laid = content["embedding_map"]
+        cost, figure = front["cost"], figures[f"cost-{front['cost']}"]
+        unit = 1e6 if cost == "model_parameters" else 1.0
+        place = {trial: (round(row[cost] / unit, 4), percent(row["score"])) for trial, row in rows.items()}
+        assert drawn(figure, mode="lines") == sorted(place[trial] for trial in front["trials"])
+        shown, expected = [], []
+        for trace in figure["data"][1:]:
+            error = trace["error_y"]
+            shown += zip(trace["x"], trace["y"], error["arrayminus"], error["array"], strict=True)
+        for trial, row in rows.items():
+            if row["state"] == "COMPLETE":
+                low, high = row["ci95"]
+                expected.append((*place[trial], percent(row["score"] - low), percent(high - row["score"])))
+        assert sorted(shown) == sorted(expected)
+
+
+def test_the_figure_of_importance_draws_the_numbers_of_the_json(page: Page, content: dict[str, Any]) -> None:
+    bars, found = page.scripts["figures"]["importance"]["data"][0], content["why"]["importance"]["shares"]
+    shares = {name.replace("_", " "): round(100 * share, 2) for name, share in found.items()}
+    assert dict(zip(bars["y"], bars["x"], strict=True)) == shares
+
+
+def test_figures_that_only_larger_studies_have_draw_what_they_are_given() -> None:
+    first, few, last = ({"learning_rate": 0.75, "magnitude": 0.25}, 40), ({}, 3), ({"learning_rate": 1.0}, 20)
+    made = {name: Importance(shares, n, 5, "") for name, (shares, n) in zip("abc", (first, few, last), strict=True)}
+    found = {f"timm/{name}": made[name] for name in "ab"}
+    assert plots.importances_by_backbone(found) is None  # one row is no comparison
+    heat = plots.importances_by_backbone(found | {"timm/c": made["c"]})["data"][0]  # type: ignore[index]
+    assert (heat["x"], heat["y"]) == (["learning rate", "magnitude"], ["a (40)", "c (20)"])
+    assert heat["z"] == [[75.0, 25.0], [100.0, 0.0]]
+    drawn = winner_plots.confusion([[3, 1], [0, 0]], ["x", "y"])["data"][0]
+    assert (drawn["z"], drawn["customdata"]) == ([[75.0, 25.0], [0.0, 0.0]], [[3, 1], [0, 0]])
+
+
+def test_figures_of_the_winner_draw_the_numbers_of_the_json(page: Page, content: dict[str, Any]) -> None:
+    figures, won, laid = page.scripts["figures"], content["winner"], content["embedding_map"]
+    for figure, keys, unit in (
+        ("losses", ("train_loss", "log_loss"), 1.0),
+        ("scores", ("accuracy", "balanced_accuracy", "macro_f1"), 100.0),
+    ):
+        for trace, key in zip(figures[figure]["data"], keys, strict=True):
+            points = [(line["epoch"], round(unit * line[key], 4)) for line in won["epochs"]]
+            assert list(zip(trace["x"], trace["y"], strict=True)) == points
+    bins, told = won["reliability"], figures["reliability"]["data"][1]
+    assert told["x"] == [round(100 * each["confidence"], 3) for each in bins]
+    assert told["y"] == [round(100 * each["accuracy"], 3) for each in bins]
+    assert told["text"] == [words.count(each["images"], "image") for each in bins]
+    for name, end, sign in (("arrayminus", 0, -1), ("array", 1, 1)):
+        limits = [round(100 * sign * (each["accuracy95"][end] - each["accuracy"]), 3) for each in bins]
+        assert told["error_y"][name] == pytest.approx(limits)
     points = [trace for trace in figures["embedding"]["data"] if trace["name"] != "mistaken"]
-    assert sorted(x for trace in points for x in trace["x"]) == sorted(laid["x"])
+    placed = [point for trace in points for point in zip(trace["x"], trace["y"], strict=True)]
+    assert sorted(placed) == sorted(zip(laid["x"], laid["y"], strict=True))
+    (rings,) = (trace for trace in figures["embedding"]["data"] if trace["name"] == "mistaken")
+    wrong = [i for i, mistaken in enumerate(laid["mistaken"]) if mistaken]
+    assert list(zip(rings["x"], rings["y"], strict=True)) == [(laid["x"][i], laid["y"][i]) for i in wrong]
+
+
+def test_there_is_no_other_figure(page: Page) -> None:
+    costs = {f"cost-{name}" for name in ("latency_ms", "model_parameters", "train_seconds")}
+    of_trials = {"history", "curves", "backbones", "importance"}
+    assert set(page.scripts["figures"]) == costs | of_trials | {"losses", "scores", "reliability", "embedding"}
 
 
 def test_metrics_are_scikit_learns(content: dict[str, Any], textile: Any) -> None:
