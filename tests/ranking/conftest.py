@@ -1,269 +1,24 @@
-"""A realistic study on disk: SQLite study, per-trial files, manifest, audit, plan and refit, without any training."""
+"""Studies and pages that the tests of the ranking read."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState, create_trial
 from PIL import Image
-from sklearn import metrics as sk
 
 from automl.paths import StudyFolder
 from automl.ranking import report
 from automl.ranking.embedding_map import Embedding
-from automl.ranking.statistics import wilson
-from automl.screening import Latency, Speed
 from tests.ranking.html import Page
+from tests.ranking.study import BACKBONES, HOSTILE, Synthetic, train_again, write_study
+from tests.ranking.test_lessons import FOUND
 
-BACKBONES = tuple(f"timm/tf_efficientnet_lite{i}.in1k" for i in range(3))
-HOSTILE = ("<script>alert(1)</script>", "=cmd()", "local", "nominal")
-DISTRIBUTIONS = {
-    "backbone": CategoricalDistribution(BACKBONES),
-    "freeze_depth": CategoricalDistribution([0.0, 0.5, 0.75, 1.0]),
-    "learning_rate": FloatDistribution(1e-4, 5e-3, log=True),
-    "augmentation": CategoricalDistribution(["none", "light", "rand"]),
-}
-MAX_EPOCHS = 6
-
-
-@dataclass(frozen=True)
-class Synthetic:
-    """A study folder with its study; `logits` has every trial's validation logits by number."""
-
-    folder: StudyFolder
-    study: optuna.Study
-    targets: np.ndarray
-    logits: dict[int, np.ndarray]
-
-
-def sklearn_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    labels, classes = logits.argmax(1), range(logits.shape[1])
-    probabilities = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    probabilities /= probabilities.sum(1, keepdims=True)
-    macro = {"average": "macro", "zero_division": 0}
-    return {
-        "accuracy": float(sk.accuracy_score(targets, labels)),
-        "balanced_accuracy": float(sk.balanced_accuracy_score(targets, labels)),
-        "macro_precision": float(sk.precision_score(targets, labels, **macro)),
-        "macro_recall": float(sk.recall_score(targets, labels, **macro)),
-        "macro_f1": float(sk.f1_score(targets, labels, **macro)),
-        "log_loss": float(sk.log_loss(targets, probabilities, labels=list(classes))),
-        "auroc": float(sk.roc_auc_score(targets, probabilities, multi_class="ovr")),
-        "ece": 0.031,
-    }
-
-
-def write_study(
-    root: Path,
-    *,
-    trials: int = 15,
-    metric: str = "accuracy",
-    finished: bool = True,
-    seed: int = 0,
-    groups: bool = False,
-    on_disk: bool = True,
-) -> Synthetic:
-    """Write a study of `trials` trials; pruned, truncated, failed and odd ones among them from 15 on."""
-    rng = np.random.default_rng(seed)
-    folder = StudyFolder(root)
-    root.mkdir(parents=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=folder.name,
-        storage=f"sqlite:///{folder.database}" if on_disk else None,
-        direction="minimize" if metric == "log_loss" else "maximize",
-    )
-    attrs: dict[str, Any] = {"metric": metric, "seed": seed, "classes": list(HOSTILE), "max_epochs": MAX_EPOCHS}
-    attrs |= {"dataset_fingerprint": "5f1c" * 16, "version": "0.1.0", "budget_seconds": 600.0}
-    attrs |= {"command": "automl search data/textile --budget 10m --out runs/textile"}
-    if finished:
-        attrs |= {"stop_reason": "budget", "stage_seconds": {"audit": 4.1, "screening": 38, "search": 421, "refit": 96}}
-    for name, value in attrs.items():
-        study.set_user_attr(name, value)
-    n = 900
-    targets = np.sort(rng.choice(4, size=n, p=[0.1, 0.2, 0.3, 0.4]))
-    rng.shuffle(targets)
-    rows = np.flatnonzero(np.arange(n) % 3 == 0)
-    difficulty = rng.normal(size=(len(rows), 4)) * 1.1
-    logits: dict[int, np.ndarray] = {}
-    for number in range(trials):
-        outcome = {4: "pruned", 6: "diverged", 7: "truncated", 9: "out_of_memory", 10: "pruned", 12: "crashed"}.get(
-            number, "complete"
-        )
-        params = {
-            "backbone": BACKBONES[number % 3],
-            "freeze_depth": [0.5, 0.75, 1.0, 0.0][number // 3 % 4],
-            "learning_rate": float(10 ** rng.uniform(-4, -2.4)),
-            "augmentation": ["none", "light", "rand"][number % 3],
-        }
-        skill = {0.0: 2.6, 0.5: 3.8, 0.75: 3.1, 1.0: 1.7}[params["freeze_depth"]] + 0.25 * (number % 3)
-        epochs = {"pruned": 2, "truncated": 3, "complete": MAX_EPOCHS, "diverged": 1}.get(outcome, 0)
-        curve, last = [], np.zeros((len(rows), 4), np.float32)
-        for epoch in range(1, epochs + 1):
-            last = difficulty + rng.normal(size=difficulty.shape) * 0.7
-            last[np.arange(len(rows)), targets[rows]] += skill * (1 - 0.6 ** (epoch + 0.3 * number % 2))
-            last = last.astype(np.float32) * 1.5
-            scores = sklearn_scores(last, targets[rows])
-            curve.append(
-                {"epoch": epoch, "train_loss": 1.4 * 0.6**epoch, "learning_rate": 1e-3, "seconds": 5.2, **scores}
-            )
-        files = folder.trial(number)
-        files.root.mkdir(parents=True)
-        if curve:
-            files.metrics.write_text("".join(json.dumps(line) + "\n" for line in curve))
-            np.savez(files.validation_logits, logits=last, targets=targets[rows], rows=rows, epoch=epochs)
-            logits[number] = last
-        spec = {
-            **params,
-            "resolution": 224,
-            "weight_decay": 0.05,
-            "optimizer": "adamw",
-            "epochs": MAX_EPOCHS,
-            "seed": number,
-        }
-        user = {"spec": spec, "reason": outcome, "origin": "default" if number < 3 else "sampler", "epochs": epochs}
-        user |= {"max_epochs": MAX_EPOCHS, "train_seconds": 5.2 * epochs, "startup_seconds": 0.7, "host": "box"}
-        user |= {"peak_memory_mb": 640.0 + 90 * (number % 3), "latency_ms": 11.5 + 4 * (number % 3), "device": "cpu"}
-        user |= {"model_parameters": 3_400_000 + 1_000_000 * (number % 3), "trainable_parameters": 1_200_000}
-        user |= {"dtype": "bfloat16", "from_embeddings": params["freeze_depth"] == 1.0}
-        messages = {
-            "crashed": "RuntimeError: expected <b>3</b> channels | got 4",
-            "out_of_memory": "CUDA out of memory: 7.9 GiB of 8.0 GiB in use at batch size 64",
-            "diverged": "the training loss became nan in epoch 2",
-        }
-        if outcome in messages:
-            user["message"] = messages[outcome]
-        if curve:
-            user["metrics"] = sklearn_scores(last, targets[rows])
-        state = {"complete": TrialState.COMPLETE, "truncated": TrialState.COMPLETE, "crashed": TrialState.FAIL}
-        study.add_trial(
-            create_trial(
-                state=state.get(outcome, TrialState.PRUNED),
-                value=curve[-1][metric] if outcome in {"complete", "truncated"} else None,
-                params=params,
-                distributions=DISTRIBUTIONS,
-                user_attrs=user,
-                intermediate_values={line["epoch"]: line[metric] for line in curve} if outcome != "diverged" else {},
-            )
-        )
-    if not finished:
-        study.ask(DISTRIBUTIONS)
-    _write_surroundings(folder, rng, targets, rows, groups, logits if finished else {})
-    return Synthetic(folder, study, targets[rows], logits)
-
-
-def speed(milliseconds: float) -> dict[str, Any]:
-    """What the screening notes of a model that takes so long for one image."""
-    one = Latency(1, milliseconds, milliseconds + 1.25, 10)
-    return Speed("CPU, 2 threads", "bfloat16", one, Latency(8, 6 * milliseconds, 6 * milliseconds + 3.5, 5)).to_dict()
-
-
-def _write_surroundings(
-    folder: StudyFolder,
-    rng: np.random.Generator,
-    targets: np.ndarray,
-    rows: np.ndarray,
-    groups: bool,
-    logits: dict[int, np.ndarray],
-) -> None:
-    split = np.where(
-        np.arange(len(targets)) % 3 == 0, "validation", np.where(rng.random(len(targets)) < 0.7, "train", "test")
-    )
-    pd.DataFrame(
-        {
-            "path": [f"/data/{i}.png" for i in range(len(targets))],
-            "label": [HOSTILE[target] for target in targets],
-            "target": targets,
-            "split": split,
-            "group": [f"g{i // 12}" if groups else "" for i in range(len(targets))],
-        }
-    ).to_parquet(folder.manifest)
-    counts = {
-        label: {each: int(((targets == i) & (split == each)).sum()) for each in ("train", "validation", "test")}
-        for i, label in enumerate(HOSTILE)
-    }
-    audit = {
-        "counts": counts,
-        "quarantined": [{"path": "/data/torn.jpg", "label": "local", "reason": "truncated file: <eof>"}],
-        "duplicates": [
-            {
-                "label": HOSTILE[0],
-                "across_splits": across,
-                "copies": [
-                    {"path": "/data/1.png", "split": "train", "kept": not across},
-                    {"path": "/data/2.png", "split": "test" if across else "train", "kept": True},
-                ],
-            }
-            for across in (True, False)
-        ],
-        "warnings": ["the class =cmd() has few images"],
-    }
-    folder.audit.write_text(json.dumps(audit))
-    screening = [
-        {
-            "backbone": name,
-            "knn_accuracy": 0.70 + 0.02 * i,
-            "linear_accuracy": 0.73 + 0.015 * i,
-            "seconds_per_epoch": 4.2 + i,
-            "speeds": {"224": speed(11.5 + 4 * i)},
-            "included": i < 2,
-            "reason": "top by probe" if i < 2 else "too slow: 2 epochs fit",
-        }
-        for i, name in enumerate(BACKBONES)
-    ]
-    choices = [
-        {"name": "device", "value": "cpu", "reason": "no GPU was found"},
-        {"name": "dtype", "value": "bfloat16", "reason": "the CPU has AMX"},
-        {"name": "max_concurrent_trials", "value": 2, "reason": "2 cores, 1 per trial"},
-    ]
-    budget = {"total_seconds": 600, "search_seconds": 430, "refit_seconds": 100}
-    folder.plan.write_text(
-        json.dumps(
-            {"screening": screening, "choices": choices, "budget": budget, "warnings": ["only 600 training images"]}
-        )
-    )
-    if not logits:
-        return
-    test = targets[split == "test"]
-    predicted = np.where(rng.random(len(test)) < 0.93, test, rng.integers(4, size=len(test)))
-    matrix = sk.confusion_matrix(test, predicted, labels=range(4))
-    p, r, f, s = sk.precision_recall_fscore_support(test, predicted, labels=range(4), zero_division=0)
-    per_class = [
-        {"label": HOSTILE[i], "precision": p[i], "recall": r[i], "f1": f[i], "support": int(s[i])} for i in range(4)
-    ]
-    best = max(
-        (n for n in logits if n not in {4, 10, 6}), key=lambda n: float((logits[n].argmax(1) == targets[rows]).mean())
-    )
-    scores = {
-        "accuracy": float((test == predicted).mean()),
-        "balanced_accuracy": float(r.mean()),
-        "macro_precision": float(p.mean()),
-    }
-    scores |= {"macro_recall": float(r.mean()), "macro_f1": float(f.mean()), "log_loss": 0.22, "ece": 0.02}
-    extra = {
-        "images": len(test),
-        "ci95": list(wilson(int((test == predicted).sum()), len(test))),
-        "per_class": per_class,
-        "confusion": matrix.tolist(),
-    }
-    folder.model.mkdir()
-    content = {
-        "trial": best,
-        "epochs": 6,
-        "train_seconds": 80.0,
-        "validation": sklearn_scores(logits[best], targets[rows]),
-        "test": {**scores, **extra},
-    }
-    (folder.model / "metrics.json").write_text(json.dumps(content))
+LABELS = (*HOSTILE, "", " of two words ", "x" * 70, "Ärmel", "7", *(f"class {i}" for i in range(9, 20)))
 
 
 @pytest.fixture
@@ -294,9 +49,10 @@ def features(folder: StudyFolder) -> Embedding:
     table = pd.read_parquet(folder.manifest)
     rows = np.flatnonzero(table["split"] != "test")
     classes = table["target"].to_numpy()[rows]
-    classes[::150] = (classes[::150] + 1) % len(HOSTILE)
+    count = classes.max() + 1
+    classes[::150] = (classes[::150] + 1) % count
     rng = np.random.default_rng(5)
-    vectors = 2 * rng.normal(size=(len(HOSTILE), 64))[classes] + rng.normal(size=(len(rows), 64))
+    vectors = 2 * rng.normal(size=(count, 64))[classes] + rng.normal(size=(len(rows), 64))
     return Embedding(BACKBONES[0], 224, vectors.astype(np.float32), rows)
 
 
@@ -324,6 +80,23 @@ def written(textile: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Pat
         load_thumbnail=picture,
         load_embedding=lambda trial: features(textile.folder),
         load_pixels=lambda: pixels(textile.folder),
+    )
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study of 20 classes, whose best were trained again, and that knew of earlier ones."""
+    made = write_study(tmp_path_factory.mktemp("runs") / "large", trials=75, labels=LABELS, groups=True)
+    done = sorted((each for each in made.study.trials if each.value is not None), key=lambda each: -each.value)
+    train_again(made, [each.number for each in done[:4]])
+    made.study.set_user_attr("warm_start", FOUND.to_dict())
+    (made.folder.model / "metrics.json").unlink()
+    return report.write(
+        made.folder,
+        tmp_path_factory.mktemp("reports"),
+        study=made.study,
+        load_thumbnail=picture,
+        load_embedding=lambda trial: features(made.folder),
     )
 
 

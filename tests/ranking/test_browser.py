@@ -15,7 +15,7 @@ from automl.ranking import report, words
 from automl.ranking.files import load_predictions
 from automl.ranking.statistics import difference
 from tests.browser import DESKTOP, PHONE, Seen, chromium, look, serious
-from tests.ranking.conftest import HOSTILE, write_study
+from tests.ranking.study import HOSTILE, write_study
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +32,13 @@ def content(written: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(params=["written", "large"])
+def opened(request: pytest.FixtureRequest) -> Path:
+    """A page of each kind of study."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 def desktop(browser: Any, written: Path) -> Iterator[Seen]:
     with look(browser) as seen:
@@ -45,11 +52,11 @@ def trials(seen: Seen) -> list[int]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_nothing_goes_wrong(browser: Any, written: Path, size: tuple[int, int], dark: bool) -> None:
+def test_nothing_goes_wrong(browser: Any, opened: Path, size: tuple[int, int], dark: bool) -> None:
     with look(browser, size=size, dark=dark) as seen:
-        seen.open(written).show_all()
+        seen.open(opened).show_all()
         assert seen.errors == []
-        assert [url for url in seen.requests if not url.startswith("data:")] == [written.as_uri()]
+        assert [url for url in seen.requests if not url.startswith("data:")] == [opened.as_uri()]
         wide = seen.view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0  # nothing sticks out sideways
         plots = seen.view.locator("[data-figure]")
@@ -59,9 +66,9 @@ def test_nothing_goes_wrong(browser: Any, written: Path, size: tuple[int, int], 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing_serious(browser: Any, written: Path, size: tuple[int, int], dark: bool) -> None:
+def test_axe_finds_nothing_serious(browser: Any, opened: Path, size: tuple[int, int], dark: bool) -> None:
     with look(browser, size=size, dark=dark) as seen:
-        seen.open(written).show_all()
+        seen.open(opened).show_all()
         seen.view.locator(".open").first.click()
         assert serious(seen) == []
         picks = seen.view.locator(".pick")

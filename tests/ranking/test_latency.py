@@ -11,8 +11,8 @@ import pytest
 from automl.ranking.facts import collect
 from automl.ranking.leaderboard import build
 from automl.ranking.terminal import table
-from tests.ranking.conftest import BACKBONES, speed
 from tests.ranking.html import Page
+from tests.ranking.study import BACKBONES, speed
 
 
 def test_every_row_has_the_measurement_of_its_backbone_at_its_resolution(textile: Any) -> None:

@@ -18,7 +18,7 @@ from automl.ranking import words
 from automl.ranking.leaderboard import build
 from automl.ranking.statistics import METRICS
 from automl.spreadsheet import spreadsheet_safe
-from tests.ranking.conftest import sklearn_scores
+from tests.ranking.study import sklearn_scores
 
 ROW = {
     *("rank", "trial", "state", "backbone", "params", "score", "ci95", "tied_with_best", "epochs", "train_seconds"),

@@ -17,8 +17,8 @@ from automl.ranking.lessons import lessons
 from automl.ranking.terminal import table
 from automl.search.snapshot import view
 from automl.search.taken import Considered, LeftOut, Taken, WarmStart
-from tests.ranking.conftest import BACKBONES
 from tests.ranking.html import Page, plain
+from tests.ranking.study import BACKBONES
 
 PARAMS = {"backbone": BACKBONES[0], "freeze_depth": 0.5, "learning_rate": 0.001, "layer_decay": None}
 FOUND = WarmStart(

@@ -14,8 +14,8 @@ from automl.ranking import plots, winner_plots, words
 from automl.ranking.facts import schema
 from automl.ranking.importance import Importance
 from automl.ranking.leaderboard import build
-from tests.ranking.conftest import sklearn_scores
 from tests.ranking.html import Page, plain, tokens
+from tests.ranking.study import sklearn_scores
 
 TEMPLATES = Path(words.__file__).with_name("templates")
 

@@ -15,7 +15,8 @@ from automl.ranking.reliability import calibration_error, reliability
 from automl.ranking.statistics import Predictions, wilson
 from automl.ranking.suspects import find_suspects
 from automl.ranking.winner import winner
-from tests.ranking.conftest import HOSTILE, features
+from tests.ranking.conftest import features
+from tests.ranking.study import HOSTILE
 
 
 @pytest.fixture(scope="module")
