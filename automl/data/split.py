@@ -41,7 +41,8 @@ def assign_splits(
         The splits, which of them were "given" or "drawn", and what deserves a warning.
 
     Raises:
-        DataError: There are fewer than two classes, or classes too small to be on every side (all are listed).
+        DataError: There are fewer than two classes, or classes too small to be on every side (all are listed), or a
+            given validation split of one class only.
         UsageError: The fractions leave nothing to train on.
     """
     if not 0 < validation_fraction < 1 or not 0 <= test_fraction < 1 or validation_fraction + test_fraction >= 1:
@@ -67,6 +68,12 @@ def assign_splits(
         notes.append(f"no {name} split was given: {int((split == name).sum())} train images were set aside for it")
     for name in given:
         absent = sorted(set(labels) - set(rows["label"][rows["split"] == name]))
+        if name == "validation" and len(absent) == len(labels) - 1:
+            (only,) = set(labels) - set(absent)
+            raise DataError(
+                f'the given validation split has images of one class only ("{one_line(only)}"): by these the best model '
+                "is one that always answers it; give images of the others, too, or leave the validation split out"
+            )
         if absent:
             notes.append(f"the given {name} split has no image of {_listed(absent)}")
     origins = {name: "drawn" if name in drawn else "given" for name in SPLITS if name in given or name in drawn}

@@ -118,6 +118,13 @@ def test_no_test_split_where_none_is_wanted() -> None:
     assert "test" not in origins
 
 
+def test_a_given_validation_split_of_one_class_is_refused() -> None:
+    rows = frame({"a": 10, "b": 10})
+    rows["split"] = ["train", "train", "train", "validation", "test"] * 2 + ["train"] * 9 + ["test"]
+    with pytest.raises(DataError, match='images of one class only \\("a"\\): .* leave the validation split out'):
+        assign(rows)
+
+
 def test_a_class_that_only_train_has_is_noted() -> None:
     rows = frame({"a": 10, "b": 10, "c": 5})
     rows["split"] = ["train", "train", "train", "validation", "test"] * 4 + ["train"] * 5
