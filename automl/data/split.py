@@ -71,8 +71,8 @@ def assign_splits(
         if name == "validation" and len(absent) == len(labels) - 1:
             (only,) = set(labels) - set(absent)
             raise DataError(
-                f'the given validation split has images of one class only ("{one_line(only)}"): by these the best model '
-                "is one that always answers it; give images of the others, too, or leave the validation split out"
+                f'the given validation split has images of one class only ("{one_line(only)}"): by these the best '
+                "model is one that always answers it; give images of the others, too, or leave the validation split out"
             )
         if absent:
             notes.append(f"the given {name} split has no image of {_listed(absent)}")

@@ -121,7 +121,7 @@ def test_no_test_split_where_none_is_wanted() -> None:
 def test_a_given_validation_split_of_one_class_is_refused() -> None:
     rows = frame({"a": 10, "b": 10})
     rows["split"] = ["train", "train", "train", "validation", "test"] * 2 + ["train"] * 9 + ["test"]
-    with pytest.raises(DataError, match='images of one class only \\("a"\\): .* leave the validation split out'):
+    with pytest.raises(DataError, match=r'images of one class only \("a"\): .* leave the validation split out'):
         assign(rows)
 
 
