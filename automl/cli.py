@@ -218,15 +218,14 @@ def refit(
 ) -> None:
     """Retrain a trial's configuration in full on train + validation, score it on the test split, package it."""
     from automl import handing_over
+    from automl.refit import in_words
     from automl.search.trial import prepare_process
 
     prepare_process(None)
     folder = _study(run)
     log_to(folder.log)
     metrics = handing_over.refit_trial(folder, reports, trial)
-    test = metrics["test"]
-    show(f"{folder.model}: test accuracy {test['accuracy']:.4f}, macro recall {test['macro_recall']:.4f}, "
-          f"macro F1 {test['macro_f1']:.4f} on {test['images']} images")  # fmt: skip
+    show(f"{folder.model}: test {in_words(metrics)} on {metrics['test']['images']} images")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from automl.errors import AutoMLError, DecodeError
 from automl.paths import StudyFolder
 from automl.ranking import report
 from automl.ranking.embedding_map import Embedding
-from automl.ranking.files import load_json
+from automl.ranking.files import load_screening
 from automl.ranking.limits import Limits
 from automl.search.snapshot import snapshot
 
@@ -95,8 +95,8 @@ def kept_embedding(folder: StudyFolder, dataset: Dataset, study: optuna.Study, n
 
     (trial,) = (each for each in study.get_trials(deepcopy=False) if each.number == number)
     spec = TrialSpec.from_dict(trial.user_attrs["spec"])
-    screened = (load_json(folder.plan) or {}).get("screening") or []
-    sides = [spec.resolution, *(each["resolution"] for each in screened if each.get("backbone") == spec.backbone)]
+    own = (each for each in load_screening(folder) if each.get("backbone") == spec.backbone)
+    sides = [spec.resolution, *(each["resolution"] for each in own if "resolution" in each)]
     every = np.sort(np.concatenate([dataset.rows("train"), dataset.rows("validation")]))
     sample = sampled(every, dataset.table["target"].to_numpy(np.int64))
     for rows in (every, sample) if len(sample) < len(every) else (every,):

@@ -37,6 +37,7 @@ from automl.stages import (
     check_screened,
     decode_once,
     locate_weights,
+    measure_anew,
     screen,
     with_full_names,
 )
@@ -167,23 +168,26 @@ def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, i
 
 
 def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, trials: Sequence[FrozenTrial]) -> Plan:
-    """Screen the backbones that were not screened yet, and plan again with what the study tries already kept.
+    """Screen the backbones that were not screened yet, measure the latency of others at resolutions that the space has
+    got since, and plan again with what the study tries already kept.
 
     Args:
         added: Whether the space has backbones that the study did not have, one of which must do.
         trials: Of the study.
     """
-    config, budget, known = job.config, job.budget, {each.backbone for each in made.screened}
+    config, budget = job.config, job.budget
+    known = {each.backbone for each in made.screened}
+    space = make_space([each.name for each in config.backbones], config.params)
     pinned_first = sorted(config.backbones, key=lambda each: not each.pinned)
     rest = [each.name for each in pinned_first if each.name not in known]
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
+    screened = measure_anew(config, screened, len(job.dataset.classes), job.share)
     new = Screening()
     if rest:
         seconds = SCREENING_SHARE * budget.seconds
         new = screen(config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0)
     if added:
         check_screened(new, budget)
-    space = make_space([each.name for each in config.backbones], config.params)
     again = make_plan(
         config, job.dataset, space, [*screened, *new.found], seconds_left=budget.left(), seconds_spent=budget.spent(),
         choices=[each for each in made.choices if each["name"] not in MADE_ANEW],

@@ -18,12 +18,12 @@ from automl.config import SearchConfig
 from automl.data import Dataset, build_cache, prepare
 from automl.errors import ConfigError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder
-from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, refit
+from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, in_words, refit
 from automl.screening import Choice
 from automl.search.budget import REFIT_MARGIN, Budget
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
-from automl.search.screen import screen_backbone
+from automl.search.screen import measure_speeds, screen_backbone
 from automl.search.spec import TrialSpec, default_resolution, effective_resolution, make_spec
 from automl.search.trial import prepare_process, variant_of
 from automl.space import Space, make_space
@@ -185,6 +185,21 @@ def screen(
     return Screening([each for each in found if isinstance(each, Screened)], left_out, time.monotonic() - started)
 
 
+def measure_anew(config: SearchConfig, screened: Sequence[Screened], classes: int, share: Resources) -> list[Screened]:
+    """Return `screened` with the latency at resolutions that the space has got since; where it cannot be measured, as
+    they were."""
+    sides = resolutions_of(config, make_space([each.name for each in config.backbones], config.params))
+    missing = [sorted(set(sides.get(each.backbone, ())) - each.speeds.keys()) for each in screened]
+    wanted = [(each.backbone, classes, new) for each, new in zip(screened, missing, strict=True) if new]
+    found = each_task(measure_speeds, wanted, share, done=lambda index, result: None)
+    speeds = {name: each for (name, _, _), each in zip(wanted, found, strict=True)}
+    for name, each in speeds.items():
+        if isinstance(each, BaseException):
+            logger.warning("the latency of %s could not be measured: %s", name, str(each).strip().splitlines()[-1])
+    more = {name: each for name, each in speeds.items() if isinstance(each, dict)}
+    return [replace(each, speeds={**each.speeds, **more.get(each.backbone, {})}) for each in screened]
+
+
 def check_screened(screened: Screening, budget: Budget) -> None:
     """Raise NoTrialFinishedError where no backbone could be screened."""
     if screened.found:
@@ -266,9 +281,7 @@ def adopt_best(
 
 
 def _told(metrics: dict[str, Any]) -> dict[str, Any]:
-    test = metrics["test"]
-    logger.info("test split opened: accuracy %.4f (95 %% interval %.4f to %.4f), macro recall %.4f, macro F1 %.4f",
-                test["accuracy"], *test["ci95"], test["macro_recall"], test["macro_f1"])  # fmt: skip
+    logger.info("test split opened: %s", in_words(metrics))
     if metrics["test_opened"] > 1:
         logger.warning(
             "the test split was scored %d times: choosing between models by these scores makes them optimistic",

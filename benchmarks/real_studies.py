@@ -139,7 +139,8 @@ def tables(rows: pd.DataFrame) -> str:
             for name, part in kinds
         ]
     )
-    studies = ", ".join(f"{count} of {each}" for each, count in rows["commit"].value_counts(sort=False).items())
+    commits = rows.get("commit", pd.Series(index=rows.index, dtype=str)).fillna("earlier").value_counts(sort=False)
+    studies = ", ".join(f"{count} of {each}" for each, count in commits.items())
     return f"{markdown(table)}\nStudies of the program at commit: {studies}.\n"
 
 

@@ -32,6 +32,7 @@ from automl.paths import StudyFolder
 from automl.ranking.leaderboard import best_trial
 from automl.search import planning
 from automl.search.cluster import Resources
+from automl.search.plan import load_plan
 from automl.search.storage import load_study
 from automl.search.study import counts
 from automl.stages import refit_best
@@ -291,6 +292,18 @@ def test_a_finished_search_goes_on_in_a_wider_space(searched: Ran, place: Path) 
     assert tried.count(CONVNEXT) >= 3  # its defaults first
     assert after[0].distributions["backbone"] == after[-1].distributions["backbone"]
     assert "Plan:" in ran.err
+
+
+def test_latency_is_measured_at_a_resolution_that_is_added(searched: Ran, place: Path) -> None:
+    old, run = StudyFolder(place / "runs" / "folder"), StudyFolder(place / "runs" / "larger" / "folder")
+    shutil.copytree(old.root, run.root)
+    (place / "larger.yaml").write_text((place / "space.yaml").read_text().replace("[32]", "[32, 64]"))
+    ran = automl("resume", run.root, "--space", place / "larger.yaml", "--trials", "+1", "--reports", place / "larger")
+    assert ran.code == 0, ran.err
+    before, after = ({each.backbone: each.speeds for each in load_plan(at.plan).screened} for at in (old, run))
+    assert {name: set(speeds) for name, speeds in after.items()} == {name: {32, 64} for name in before}
+    assert all(after[name][32] == speeds[32] for name, speeds in before.items())
+    assert load_study(run).get_trials()[-1].user_attrs["latency_ms"] > 0
 
 
 def test_a_space_that_lacks_what_was_tried_is_refused_with_every_difference(searched: Ran, place: Path) -> None:

@@ -15,6 +15,7 @@ from automl.config.models import (
     RunConfig,
     SearchConfig,
     TrainingConfig,
+    metric_name,
     parse_duration,
 )
 from automl.config.named import find_space, space_names
@@ -36,6 +37,7 @@ __all__ = [
     "extended",
     "find_space",
     "load_config",
+    "metric_name",
     "parse_config",
     "parse_duration",
     "schema",

@@ -25,11 +25,19 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "TrainingConfig",
+    "metric_name",
     "parse_duration",
 ]
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "auroc"]
 METRICS: tuple[str, ...] = get_args(Metric)
+
+
+def metric_name(metric: str) -> str:
+    """Return ``macro F1`` for ``macro_f1``."""
+    return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
+
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

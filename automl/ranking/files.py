@@ -22,6 +22,7 @@ __all__ = [
     "load_manifest",
     "load_npz",
     "load_predictions",
+    "load_screening",
     "read_predictions",
 ]
 
@@ -33,6 +34,12 @@ def load_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def load_screening(folder: StudyFolder) -> list[dict[str, Any]]:
+    """Return what the plan says of every backbone that was screened."""
+    found = (load_json(folder.plan) or {}).get("screening")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def load_curve(folder: TrialFolder) -> list[dict[str, float]]:

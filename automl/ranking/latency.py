@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from automl.paths import StudyFolder
 from automl.ranking import words
-from automl.ranking.files import load_json
+from automl.ranking.files import load_screening
 
-__all__ = ["flat", "in_words", "legend", "load_speeds"]
+__all__ = ["COLUMNS", "Latency", "Speed", "flat", "in_words", "legend", "load_speeds"]
 
-Speed = Mapping[str, Any]  # of `automl.screening.Speed.to_dict`
+COLUMNS = ("latency_p95_ms", "latency_batch_images", "latency_batch_ms", "latency_batch_p95_ms", "latency_device")
+
+
+class Latency(TypedDict):
+    """Milliseconds of a batch of so many images: median and 95th percentile of so many passes."""
+
+    images: int
+    median_ms: float
+    p95_ms: float
+    passes: int
+
+
+class Speed(TypedDict):
+    """Latency of one image and of a batch on a device; `automl.screening.Speed` as JSON has it."""
+
+    device: str
+    precision: str
+    one: Latency
+    batch: Latency
 
 
 def load_speeds(folder: StudyFolder) -> dict[tuple[str, int], Speed]:
     """Return what was measured by backbone and resolution; what is missing or of another shape is left out."""
     found: dict[tuple[str, int], Speed] = {}
-    screened = (load_json(folder.plan) or {}).get("screening")
-    for each in screened if isinstance(screened, list) else ():
+    for each in load_screening(folder):
         try:
             for side, speed in each["speeds"].items():
-                if flat(speed):
-                    found[each["backbone"], int(side)] = speed
+                if flat(speed) and speed["one"]["median_ms"] > 0:
+                    found[str(each["backbone"]), int(side)] = speed
         except (LookupError, TypeError, ValueError, AttributeError):
             continue
     return found
 
 
 def flat(speed: Speed | None) -> dict[str, Any]:
-    """Return the measurement but for the median of one image as columns of a table."""
+    """Return the measurement but for the median of one image by `COLUMNS`."""
     if speed is None:
         return {}
     one, batch = speed["one"], speed["batch"]
-    return {
-        "latency_p95_ms": float(one["p95_ms"]),
-        "latency_batch_images": int(batch["images"]),
-        "latency_batch_ms": float(batch["median_ms"]),
-        "latency_batch_p95_ms": float(batch["p95_ms"]),
-        "latency_device": str(speed["device"]),
-    }
+    values = (one["p95_ms"], batch["images"], batch["median_ms"], batch["p95_ms"], speed["device"])
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def in_words(speed: Speed | None) -> str:
     """Return all of it but the median of one image: ``95 % within 9.4 ms; 8 images 53.0 ms, …; CPU, 2 threads``."""
     if speed is None:
         return ""
-    at = flat(speed)
-    one, batch, most = (
-        words.milliseconds(at[name]) for name in ("latency_p95_ms", "latency_batch_ms", "latency_batch_p95_ms")
+    one, batch = speed["one"], speed["batch"]
+    together = words.count(batch["images"], "image")
+    return (
+        f"95 % within {words.milliseconds(one['p95_ms'])}; {together} {words.milliseconds(batch['median_ms'])}, "
+        f"95 % within {words.milliseconds(batch['p95_ms'])}; {speed['device']}"
     )
-    together = words.count(at["latency_batch_images"], "image")
-    return f"95 % within {one}; {together} {batch}, 95 % within {most}; {at['latency_device']}"
 
 
 def legend(speeds: Iterable[Speed | None]) -> str:

@@ -161,11 +161,16 @@ def build(
     notes = {
         "No interval, no comparison: trials without readable predictions:": [n for n in unsure if n not in stale],
         "No interval: the predictions kept are not those of the score, trials": [n for n in unsure if n in stale],
-        f"Not ranked, since {by} was not kept, trials": [n.number for n in candidates if n.number not in scores],
+        f"Not ranked, since {words.metric_name(by)} was not kept, trials": [
+            n.number for n in candidates if n.number not in scores
+        ],
     }
     told = [f"{what}: {_list(numbers)}.".replace("trials:", "trials") for what, numbers in notes.items() if numbers]
     if by != objective:
-        told.insert(0, f"Ranked by {by}; the search optimised {objective}, by which trials were stopped early, too.")
+        ranked_by, optimised = words.metric_name(by), words.metric_name(objective)
+        told.insert(
+            0, f"Ranked by {ranked_by}; the search optimised {optimised}, by which trials were stopped early, too."
+        )
     if by not in ("accuracy", "log_loss") and (absent := _absent(folder)):
         told.append(words.capital(_WITHOUT_IMAGES[by.startswith("macro")].format(words.metric_name(by), absent)))
     not_chosen = confirmation and chosen is None and by == objective

@@ -80,6 +80,7 @@ def rows(board: Leaderboard, axis: Mapping[str, float]) -> dict[str, Any]:
     return {
         "rows": len(every),
         "metric": metric,
+        "metric_name": words.metric_name(metric),
         "maximize": board.direction == "maximize",
         "values": values | {"tied": column(row.tied_with_best for row in every)},
         "bars": bars,

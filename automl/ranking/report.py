@@ -200,7 +200,10 @@ def _figures(board: Leaderboard, found: facts.Facts, paths: list[str]) -> dict[s
         **{f"cost-{each.cost}": plots.cost(board, each.cost) for each in found.fronts},
     }
     if best is not None:
-        figures |= {"losses": winner_plots.losses(best.epochs), "scores": winner_plots.scores(best.epochs)}
+        figures |= {
+            "losses": winner_plots.losses(best.epochs),
+            "scores": winner_plots.scores(best.epochs, board.metric),
+        }
         figures["reliability"] = winner_plots.reliability(best.reliability)
         names = best.confusions[-1].classes if best.confusions else ()
         figures["embedding"] = winner_plots.embedding(found.embedding_map, names, paths)

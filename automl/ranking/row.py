@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from automl.ranking.latency import Speed
+
 __all__ = ["Failure", "Row"]
 
 
@@ -13,8 +15,7 @@ __all__ = ["Failure", "Row"]
 class Row:
     """One ranked trial. Seconds, MB (2**20 bytes) and milliseconds; None where it was not measured.
 
-    `latency_ms` is of one image, the median; `latency` is the whole measurement of the backbone at this resolution, as
-    `automl.screening.Speed` has it.
+    `latency_ms` is of one image, the median; `latency` is the whole measurement of the backbone at this resolution.
 
     `behind_best_ci95` limits score(best) - score(this); its end towards "not behind" is corrected for the number of
     trials compared. "Best" is the first of the search; of trials that were trained again (`confirmed_score` is their
@@ -33,7 +34,7 @@ class Row:
     train_seconds: float | None
     model_parameters: int | None
     latency_ms: float | None
-    latency: Mapping[str, Any] | None
+    latency: Speed | None
     peak_memory_mb: float | None
     reason: str
     max_epochs: int | None

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from automl.paths import StudyFolder
+from automl.ranking.latency import Speed
 from automl.ranking.ranks import epochs_of
 from automl.ranking.row import Failure, Row
 from automl.ranking.sureness import Sureness
@@ -21,7 +22,7 @@ def ranked_row(
     trial: FrozenTrial,
     score: float,
     sure: Sureness,
-    speeds: Mapping[tuple[str, int], Mapping[str, Any]],
+    speeds: Mapping[tuple[str, int], Speed],
     folder: StudyFolder,
 ) -> Row:
     """Return the row of a trial, with its interval and the latency of its backbone.
@@ -30,6 +31,7 @@ def ranked_row(
         speeds: By backbone and resolution.
     """
     facts = _facts(trial, folder)
+    speed = speeds.get((facts["backbone"], facts["spec"].get("resolution", 0)))
     limits, method = sure.intervals.get(trial.number, (None, None))
     return Row(
         rank=rank,
@@ -38,7 +40,7 @@ def ranked_row(
         ci_method=method,
         behind_best_ci95=sure.behind.get(trial.number),
         tied_with_best=rank == 1 or trial.number in sure.tied,
-        latency=speeds.get((facts["backbone"], facts["spec"].get("resolution", 0))),
+        latency=speed if speed and speed["one"]["median_ms"] == facts["latency_ms"] else None,
         **facts,
     )
 

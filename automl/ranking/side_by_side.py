@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from automl.ranking import words
+from automl.ranking import latency, words
 from automl.ranking.plain import dump
 from automl.ranking.studies import Comparison, StudySummary
 from automl.ranking.tables import text_cell
@@ -44,6 +44,10 @@ def _lines(found: Comparison) -> list[tuple[str, list[str]]]:
         ("its params", each(lambda study: ", ".join(words.describe(study.best.params)) if study.best else "–")),
         ("its trial", each(lambda study: str(study.best.trial) if study.best else "–")),
         ("latency", each(lambda study: words.milliseconds(study.best.latency_ms if study.best else None))),
+        (
+            "measured on",
+            each(lambda study: str(study.best.latency["device"]) if study.best and study.best.latency else "–"),
+        ),
         ("parameters", each(lambda study: words.integer(study.best.model_parameters if study.best else None))),
         ("trials", each(lambda study: ", ".join(f"{n} {name.lower()}" for name, n in study.counts.items()) or "none")),
         ("stopped by", each(lambda study: study.stop_reason or "–")),
@@ -97,6 +101,7 @@ def _csv(found: Comparison) -> str:
     header += [
         "best_backbone",
         "latency_ms",
+        *latency.COLUMNS,
         "model_parameters",
         *(f"{name}{part}" for name in scores for part in ("", "_ci95_low", "_ci95_high")),
     ]
@@ -114,8 +119,10 @@ def _csv(found: Comparison) -> str:
             each.dataset_fingerprint,
             found.same_data,
         ]
-        facts = ("trial", "backbone", "latency_ms", "model_parameters")
+        facts = ("trial", "backbone", "latency_ms")
         cells += [each.stop_reason, *(getattr(best, name) if best else None for name in facts)]
+        measured = latency.flat(best.latency if best else None)
+        cells += [*(measured.get(name) for name in latency.COLUMNS), best.model_parameters if best else None]
         for value, limits in (
             (best.score if best else None, best.ci95 if best else None),
             (each.corrected, each.corrected_ci95),

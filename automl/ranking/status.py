@@ -158,7 +158,11 @@ def status_lines(status: Status) -> list[str]:
         f"Trials   {names or 'none yet'}{pace}",
     ]
     for each in status.running:
-        score = "" if each.score is None else f", {status.metric} {words.number(status.metric, each.score)}"
+        score = (
+            ""
+            if each.score is None
+            else f", {words.metric_name(status.metric)} {words.number(status.metric, each.score)}"
+        )
         of = f"epoch {each.epoch} of {each.max_epochs}{score}, {words.duration(each.seconds)}"
         lines.append(f"Running  trial {each.trial}: {of}: {each.what}")
     if status.again is not None:

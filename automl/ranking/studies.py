@@ -119,7 +119,8 @@ def _verdict(same: bool | None, summaries: Sequence[StudySummary]) -> str:
         alike = _alike(summaries)
         text += "".join(f" Of the same data are {' and '.join(names)}." for names in alike if len(names) > 1)
     metrics = {each.metric for each in summaries}
-    return text if len(metrics) == 1 else f"{text} They are ranked by different metrics: {', '.join(sorted(metrics))}."
+    names = ", ".join(words.metric_name(each) for each in sorted(metrics))
+    return text if len(metrics) == 1 else f"{text} They are ranked by different metrics: {names}."
 
 
 def _alike(summaries: Sequence[StudySummary]) -> list[list[str]]:

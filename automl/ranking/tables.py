@@ -25,7 +25,7 @@ __all__ = ["COLUMNS", "ROWS", "text_cell", "to_csv", "to_markdown"]
 COLUMNS = (
     *("rank", "trial", "state", "reason", "backbone", "score", "ci95_low", "ci95_high", "ci_method", "tied_with_best"),
     *("epochs", "max_epochs", "train_seconds", "model_parameters", "trainable_parameters", "latency_ms"),
-    *("latency_p95_ms", "latency_batch_images", "latency_batch_ms", "latency_batch_p95_ms", "latency_device"),
+    *latency.COLUMNS,
     *("peak_memory_mb", "origin", "confirmed_score", "confirmed_ci95_low", "confirmed_ci95_high", "command", "message"),
 )
 ROWS = 100

@@ -16,7 +16,7 @@ import optuna
 
 from automl.paths import StudyFolder
 from automl.ranking.costs import Foreseen, foreseen
-from automl.ranking.files import load_json
+from automl.ranking.files import load_json, load_screening
 from automl.ranking.importance import Importance, importance, importance_by_backbone
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.not_tried import NotTried, not_tried
@@ -111,7 +111,7 @@ def why(
         backbones_shown: For how many backbones importance is wanted, the most tried ones; default: for all.
     """
     plan = load_json(folder.plan) or {}
-    screened = {str(each["backbone"]): each for each in plan.get("screening") or () if isinstance(each, dict)}
+    screened = {str(each["backbone"]): each for each in load_screening(folder) if "backbone" in each}
     backbones = _backbones(board, screened)
     first: dict[str, str] = {}
     for failure in board.failures:

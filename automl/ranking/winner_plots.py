@@ -15,7 +15,7 @@ from automl.ranking.reliability import Bin
 
 __all__ = ["confusion", "embedding", "losses", "reliability", "scores"]
 
-_SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+_SCORES = ("accuracy", "balanced_accuracy", "macro_f1")  # besides what the leaderboard ranks by
 
 
 def losses(epochs: Sequence[Mapping[str, float]]) -> Figure | None:
@@ -24,9 +24,10 @@ def losses(epochs: Sequence[Mapping[str, float]]) -> Figure | None:
     return _by_epoch(epochs, lines, "loss (nats)", 1.0)
 
 
-def scores(epochs: Sequence[Mapping[str, float]]) -> Figure | None:
-    """Validation scores of one trial by epoch."""
-    styles = zip(_SCORES, COLOURS, ("solid", "dash", "dot"), strict=False)
+def scores(epochs: Sequence[Mapping[str, float]], metric: str) -> Figure | None:
+    """Validation scores of one trial by epoch, first that of `metric` (the log loss is in `losses`)."""
+    shown = dict.fromkeys((*(() if metric == "log_loss" else (metric,)), *_SCORES))
+    styles = zip(shown, COLOURS, ("solid", "dash", "dot", "dashdot"), strict=False)
     lines = tuple((name, words.metric_name(name), color, dash) for name, color, dash in styles)
     return _by_epoch(epochs, lines, "validation score (%)", 100.0)
 

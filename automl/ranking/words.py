@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from automl.config import metric_name
+
 if TYPE_CHECKING:
     from automl.ranking.leaderboard import Leaderboard
 
@@ -52,11 +54,6 @@ STOP_REASONS = {
 }
 _NAMES = {"freeze_depth": "freeze", "learning_rate": "lr", "label_smoothing": "smoothing", "batch_size": "batch"}
 _ORDER = ("freeze_depth", "resolution", "learning_rate", "layer_decay", "augmentation", "magnitude")
-
-
-def metric_name(metric: str) -> str:
-    """Return ``macro F1`` for ``macro_f1``."""
-    return metric.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC")
 
 
 def capital(sentence: str) -> str:

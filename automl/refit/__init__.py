@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl.refit.measured import score
+from automl.refit.measured import in_words, score
 from automl.refit.package import ModelPackage, load_package, save_package
 from automl.refit.predict import Prediction, find_images, format_predictions, predict
 from automl.refit.refit import RefitSpec, adopt, affordable_epochs, epochs_on, refit
@@ -16,6 +16,7 @@ __all__ = [
     "epochs_on",
     "find_images",
     "format_predictions",
+    "in_words",
     "load_package",
     "predict",
     "refit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
+from automl.config import metric_name
 from automl.screening import measure_speed
 from automl.training import choose_device, choose_precision, measure
 
-__all__ = ["latency", "score"]
+__all__ = ["in_words", "latency", "score"]
 
 BATCH = 32  # images of which latency is measured together
 PASSES = 50
@@ -28,6 +30,14 @@ def latency(model: nn.Module, *, resolution: int) -> dict[str, Any]:
     return measure_speed(
         model, batch=BATCH, resolution=resolution, device=device, precision=precision, repeats=PASSES, seconds=SECONDS
     ).to_dict()
+
+
+def in_words(metrics: Mapping[str, Any], accuracy: str = "accuracy {:.4f} (95 % interval {:.4f} to {:.4f})") -> str:
+    """Return the scores of a model on the test images: accuracy, macro recall, macro F1, and what was searched for."""
+    test = metrics["test"]
+    others = dict.fromkeys(("macro_recall", "macro_f1", str(metrics.get("metric", "accuracy"))))
+    told = [f"{metric_name(name)} {test[name]:.4f}" for name in others if name in test and name != "accuracy"]
+    return ", ".join([accuracy.format(test["accuracy"], *test["ci95"]), *told])
 
 
 def score(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], labels: tuple[str, ...]) -> dict[str, Any]:

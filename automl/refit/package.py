@@ -26,8 +26,10 @@ from timm.models import save_for_hf
 from torch import nn
 
 from automl.backbones import MlpHead, classifier_name, find, head_of
+from automl.config import metric_name
 from automl.errors import OutputError, UsageError
 from automl.paths import make_folder, write_atomic
+from automl.refit.measured import in_words
 from automl.search.spec import TrialSpec
 
 __all__ = ["ModelPackage", "load_package", "save_package"]
@@ -208,17 +210,18 @@ Labels, in the order of the logits, are in `package.json`. The class order is al
 def _scores(metrics: dict[str, Any]) -> str:
     """Return what is known of the model's quality, in Markdown."""
     if "test" not in metrics:
-        accuracy = metrics["validation"].get("accuracy")
-        chosen = "" if accuracy is None else f"Validation accuracy {accuracy:.4f}, by which it was chosen. "
-        return f"{chosen}The test split has not been looked at.\n"
+        metric = metrics.get("metric", "accuracy")
+        score = metrics["validation"].get(metric)
+        told = "" if score is None else f"Validation {metric_name(metric)} {score:.4f} in the search. "
+        return f"{told}The test split has not been looked at.\n"
     test = metrics["test"]
-    low, high = test["ci95"]
     lines = [
         f"| {_cell(row['label'])} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
         for row in test["per_class"]
     ]
-    return f"""Test accuracy **{test["accuracy"]:.4f}** (95 % interval {low:.4f} to {high:.4f}, {test["images"]}
-images that nothing before had looked at), macro recall {test["macro_recall"]:.4f}, macro F1 {test["macro_f1"]:.4f}.
+    images = f"{test['images']} images that nothing before had looked at"
+    accuracy = f"accuracy **{{:.4f}}** (95 % interval {{:.4f}} to {{:.4f}}, {images})"
+    return f"""Test {in_words(metrics, accuracy)}.
 
 | class | precision | recall | F1 | images |
 |---|---|---|---|---|

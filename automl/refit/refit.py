@@ -194,7 +194,13 @@ def _package(
     open_test: bool = True,
 ) -> dict[str, Any]:
     """Score `model` on the test split and write its package. Returns its metrics."""
-    metrics = {"trial": wanted.trial, **training, "note": wanted.note, "validation": wanted.validation}
+    metrics = {
+        "trial": wanted.trial,
+        "metric": wanted.spec.metric,
+        **training,
+        "note": wanted.note,
+        "validation": wanted.validation,
+    }
     if open_test:
         logits, rows = _test_logits(model, wanted.spec, study, dataset)
         targets = dataset.table["target"].to_numpy(np.int64)[rows]

@@ -70,7 +70,9 @@ def measure_speed(
             seconds=seconds, clock=clock,
         )  # fmt: skip
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     one = of(1)
     while batch > 1:
         try:

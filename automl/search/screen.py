@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
 from automl.training import choose_device, choose_precision
 
-__all__ = ["sampled", "screen_backbone"]
+__all__ = ["measure_speeds", "sampled", "screen_backbone"]
 
 LEAST_OF_CLASS = 5  # images in a sample, as many as the probes have folds
 CPU_BATCH = 8  # there, the time per image hardly depends on the batch
@@ -68,15 +69,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
     embed_seconds = time.perf_counter() - embedding_started
     units = dataset.units(rows)
     knn, linear = (probe_of(probe(embedding, targets[rows], units)) for probe in (knn_probe, linear_probe))
-
-    def speed(model: nn.Module, side: int) -> Speed:
-        batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        return measure_speed(
-            model, batch=batch, resolution=side, device=device, precision=precision, repeats=PASSES,
-            seconds=LATENCY_SECONDS,
-        )  # fmt: skip
-
-    speeds = {spec.resolution: speed(model, spec.resolution)}
+    speeds = {spec.resolution: _speed(model, spec.resolution)}
     cost = measure_cost(
         model,
         resolution=spec.resolution,
@@ -86,9 +79,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         start_seconds=start_seconds,
         latency_ms=speeds[spec.resolution].one.median_ms,
     )
-    for side in resolutions:
-        if side not in speeds:
-            speeds[side] = speed(build(backbone, len(dataset.classes), resolution=side, weights=None).to(device), side)
+    speeds |= measure_speeds(spec.backbone, len(dataset.classes), [side for side in resolutions if side not in speeds])
     return Screened(
         backbone=spec.backbone,
         resolution=spec.resolution,
@@ -106,6 +97,24 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         linear_ci95=linear.ci95,
         prior=None if spec.weights == "none" else imagenet_top1(backbone),
         pretrained=spec.weights != "none",
+    )
+
+
+def measure_speeds(backbone: str, classes: int, resolutions: Sequence[int]) -> dict[int, Speed]:
+    """Return the latency of a backbone with a head for so many classes, by resolution."""
+    return {side: _speed(build(find(backbone), classes, resolution=side, weights=None), side) for side in resolutions}
+
+
+def _speed(model: nn.Module, side: int) -> Speed:
+    device, _ = choose_device()
+    return measure_speed(
+        model.to(device),
+        batch=CPU_BATCH if device.type == "cpu" else GPU_BATCH,
+        resolution=side,
+        device=device,
+        precision=choose_precision(device),
+        repeats=PASSES,
+        seconds=LATENCY_SECONDS,
     )
 
 

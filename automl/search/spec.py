@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from automl.backbones import Backbone, default_params, find
-from automl.config import SearchConfig
+from automl.config import SearchConfig, metric_name
 from automl.space import Space
 
 __all__ = ["TrialSpec", "default_resolution", "effective_resolution", "make_spec", "wants_balance"]
@@ -98,8 +98,8 @@ def wants_balance(setting: str, metric: str, counts: Mapping[str, int]) -> tuple
     if setting != "auto":
         return setting == "balanced", f"class_weights: {setting} in the config"
     if metric in ("accuracy", "log_loss"):
-        return False, f"{metric} is judged per image, not per class"
-    return ratio >= 1.5, f"largest class over smallest is {ratio:.1f} and {metric} counts classes alike"
+        return False, f"{metric_name(metric)} is judged per image, not per class"
+    return ratio >= 1.5, f"largest class over smallest is {ratio:.1f} and {metric_name(metric)} counts classes alike"
 
 
 def make_spec(

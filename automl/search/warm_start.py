@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -30,6 +31,8 @@ __all__ = ["learn"]
 
 logger = logging.getLogger(__name__)
 
+_Readable = tuple[float, dict[str, float], StudyFolder, EarlierStudy]  # distance, of what it is made
+
 PER_STUDY = 3
 IN_ALL = 6
 
@@ -48,7 +51,7 @@ def learn(
         space: Of the shortlisted backbones.
         weights: Path (or "none") per backbone.
     """
-    readable: list[tuple[float, dict[str, float], StudyFolder, EarlierStudy]] = []
+    readable: list[_Readable] = []
     unusable: list[Considered] = []
     for folder in folders:
         try:
@@ -68,7 +71,7 @@ def learn(
     taken: list[Taken] = []
     left_out: list[LeftOut] = []
     considered: list[Considered] = []
-    for distance, apart, folder, study in sorted(readable, key=_nearest_first):
+    for distance, apart, folder, study in sorted(readable, key=partial(_nearest_first, metric)):
         name, room = str(folder.root), min(PER_STUDY, IN_ALL - len(taken))
         if room:
             found, others = _choose(name, study, space, weights, [each.params for each in taken], room)
@@ -83,11 +86,13 @@ def learn(
     return WarmStart(tuple(taken), tuple(considered + unusable), tuple(left_out))
 
 
-def _nearest_first(readable: tuple[float, dict[str, float], StudyFolder, EarlierStudy]) -> tuple[float, float]:
-    """Of equally near ones (to a hundredth, the noise of the probes) the one that found more."""
+def _nearest_first(metric: str, readable: _Readable) -> tuple[float, bool, str, float]:
+    """Of equally near ones (to a hundredth, the noise of the probes) those ranked by `metric` come first, and of those
+    ranked by the same one what found more."""
     distance, _, _, study = readable
     scores = [float(each.value or 0.0) for each in study.good]
-    return round(distance, 2), -max(scores) if study.maximize else min(scores)
+    best = -max(scores) if study.maximize else min(scores)
+    return round(distance, 2), study.metric != metric, study.metric, best
 
 
 def _choose(

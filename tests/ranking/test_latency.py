@@ -37,6 +37,15 @@ def test_what_was_not_measured_or_is_damaged_is_left_out(make_study: Callable[..
         assert not any(row.latency for row in build(made.folder, study=made.study).rows)
 
 
+def test_a_measurement_of_another_time_is_not_shown(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=6)
+    content = json.loads(made.folder.plan.read_text())
+    content["screening"][0]["speeds"] = {"224": speed(7.0)}
+    made.folder.plan.write_text(json.dumps(content))
+    without = {row.backbone for row in build(made.folder, study=made.study).rows if not row.latency}
+    assert without == {content["screening"][0]["backbone"]}
+
+
 def test_the_csv_has_it_in_columns(textile: Any) -> None:
     board = build(textile.folder, study=textile.study)
     for row, line in zip(board.rows, csv.DictReader(io.StringIO(board.to_csv())), strict=False):

@@ -109,7 +109,9 @@ def test_ranked_by_another_metric(textile: Any, metric: str) -> None:
         )
     assert board.best_corrected is not None
     assert (board.best_corrected.value <= board.rows[0].score) == (metric != "log_loss")
-    assert [note.partition(";")[0] for note in board.notes] == [f"Ranked by {metric}"] * (metric != "accuracy")
+    assert [note.partition(";")[0] for note in board.notes] == [f"Ranked by {words.metric_name(metric)}"] * (
+        metric != "accuracy"
+    )
 
 
 def test_a_class_without_validation_images_is_told_where_it_matters(make_study: Callable[..., Any]) -> None:
@@ -142,7 +144,7 @@ def test_another_metric_comes_from_the_last_epoch_where_predictions_are_missing(
         sklearn_scores(made.logits[0], made.targets)["macro_f1"], abs=1e-9
     )
     assert {row.trial for row in board.rows if row.ci95 is None} == {0, 1, 4}
-    assert "Not ranked, since macro_f1 was not kept, trials 5." in board.notes
+    assert "Not ranked, since macro F1 was not kept, trials 5." in board.notes
 
 
 def test_an_unknown_metric_names_the_known_ones(textile: Any) -> None:

@@ -232,3 +232,15 @@ def test_json_is_what_its_schema_says(written: Path, content: dict[str, Any]) ->
     without = {name: value for name, value in content.items() if name != "metric"}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(without, described, cls=validator)
+
+
+def test_the_winners_scores_begin_with_what_it_won_by(content: dict[str, Any]) -> None:
+    epochs = content["winner"]["epochs"]
+    for metric, shown in (
+        ("auroc", ["AUROC", "accuracy", "balanced accuracy", "macro F1"]),
+        ("macro_f1", ["macro F1", "accuracy", "balanced accuracy"]),
+        ("log_loss", ["accuracy", "balanced accuracy", "macro F1"]),
+    ):
+        figure = winner_plots.scores(epochs, metric)
+        assert figure is not None
+        assert [trace["name"] for trace in figure["data"]] == shown

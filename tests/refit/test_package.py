@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from automl.backbones import build, find
 from automl.data import fit
 from automl.errors import OutputError, UsageError
-from automl.refit import load_package, predict, save_package
+from automl.refit import in_words, load_package, predict, save_package
 from automl.refit.measured import score
 from automl.search.spec import TrialSpec
 from tests.images import WHITE, picture, save
@@ -158,10 +158,17 @@ def test_the_card_says_how_good_and_of_what(tmp_path: Path) -> None:
     package(tmp_path, SPECS["linear"])
     card = (tmp_path / "README.md").read_text()
     assert "Test accuracy **1.0000**" in card
-    assert "3\nimages that nothing before had looked at" in card
+    assert "3 images that nothing before had looked at" in card
     assert "| a\\|b |" in card
     assert "&lt;i>" in card
     assert re.search(r"trial\s+7", card)
+
+
+def test_the_score_that_was_searched_for_is_told() -> None:
+    found = metrics()
+    assert in_words(found) == "accuracy 1.0000 (95 % interval 0.4385 to 1.0000), macro recall 1.0000, macro F1 1.0000"
+    assert in_words(found | {"metric": "auroc"}).endswith(", macro F1 1.0000, AUROC 1.0000")
+    assert in_words(found | {"metric": "macro_f1"}) == in_words(found)
 
 
 @pytest.mark.parametrize(

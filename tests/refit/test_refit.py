@@ -206,7 +206,7 @@ def test_a_trial_can_be_handed_over_without_a_look_at_the_test_split(fresh: Fres
     metrics = adopt(wanted, folder, epochs=1, seconds=1.0, max_pixels=10**6, open_test=False)
     assert "test" not in metrics
     card = (folder.model / "README.md").read_text()
-    assert "Validation accuracy 0.2500" in card
+    assert "Validation accuracy 0.2500 in the search" in card
     assert "The test split has not been looked at." in card
     assert run(folder, spec)["test_opened"] == 1
     folder.trial(0).weights.write_bytes(b"torn")

@@ -69,6 +69,13 @@ def test_of_equally_near_ones_the_one_that_found_more_comes_first(tmp_path: Path
     assert [each.score for each in taught(little, more).taken] == [0.8, 0.5]
 
 
+def test_of_equally_near_ones_that_of_the_same_metric_comes_first(tmp_path: Path) -> None:
+    other = write_earlier(tmp_path / "a", [({"learning_rate": 0.05}, 0.99)], metric="auroc")
+    same = write_earlier(tmp_path / "b", [({"learning_rate": 0.001}, 0.8)])
+    assert [each.score for each in taught(other, same).taken] == [0.8, 0.99]
+    assert [each.score for each in taught(other, same, metric="auroc").taken] == [0.99, 0.8]
+
+
 def test_what_had_to_move_is_said(tmp_path: Path) -> None:
     earlier = write_earlier(tmp_path / "a", [({"freeze_depth": 0.0}, 0.9)], label_smoothing=0.2, resolution=64)
     within = space(freeze_depth=[0.5, 1.0], resolution=[32, 96], learning_rate=0.03, augmentation=["trivial", "none"])

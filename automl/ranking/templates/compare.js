@@ -149,7 +149,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, showlegend: true,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
       xaxis: { ...axis, title: { text: "epoch" } },
-      yaxis: { ...axis, title: { text: rows.metric.replaceAll("_", " ") + (unit === 100 ? " (%)" : "") } },
+      yaxis: { ...axis, title: { text: rows.metric_name + (unit === 100 ? " (%)" : "") } },
     };
     return { data, layout };
   };
