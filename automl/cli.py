@@ -415,11 +415,11 @@ def _known(metric: str | None) -> str | None:
 
 
 def _study(run: Path) -> Any:
-    from automl.paths import StudyFolder
+    from automl.paths import StudyFolder, no_study
 
     folder = StudyFolder(run)
     if not folder.resolved.exists():
-        raise UsageError(f"no study in {run}: expected {folder.resolved.name} there; start one with automl search")
+        raise UsageError(no_study(folder))
     return folder
 
 

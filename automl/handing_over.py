@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.config import SearchConfig, load_config
 from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
-from automl.paths import StudyFolder
+from automl.paths import StudyFolder, no_study
 from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search
@@ -99,16 +99,19 @@ def best_so_far(folder: StudyFolder) -> Path:
     best = next((each for each in both if folder.trial(each.number).weights.exists()), None)
     if best is None:
         raise UsageError(f"no model in {folder.root} yet: no trial has finished")
-    if metrics is None or metrics["trial"] != best.number:
+    if (metrics is None or "trial" not in metrics) and study.user_attrs.get("refitted") is not None:
+        raise UsageError(
+            f"the model package in {folder.model} is damaged: metrics.json is missing or not its own; "
+            f"make it anew with automl refit {folder.argument}"
+        )
+    if metrics is None or metrics.get("trial") != best.number:
         adopt_best(config, folder, best, note="the best so far of a search that has not ended", open_test=False)
     return folder.model
 
 
 def resolved(folder: StudyFolder) -> SearchConfig:
     if not folder.resolved.exists():
-        raise UsageError(
-            f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
-        )
+        raise UsageError(no_study(folder))
     return load_config(folder.resolved)
 
 

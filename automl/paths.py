@@ -22,7 +22,7 @@ from pathlib import Path
 
 from automl.errors import OutputError
 
-__all__ = ["StudyFolder", "TrialFolder", "make_folder", "remove_leftovers", "write_atomic"]
+__all__ = ["StudyFolder", "TrialFolder", "make_folder", "no_study", "remove_leftovers", "write_atomic"]
 
 _VALIDATION_LOGITS = "val_logits.npz"
 
@@ -171,6 +171,13 @@ def make_folder(folder: Path) -> Path:
             f"cannot write to {folder}: {error.strerror or error}; choose another folder or free it"
         ) from error
     return folder
+
+
+def no_study(folder: StudyFolder) -> str:
+    """Say that there is no study in `folder`, and what to do."""
+    if folder.manifest.exists():
+        return f"nothing was begun in {folder.root} yet; give its search again with the same --out: what it did is kept"
+    return f"no study in {folder.root}: expected {folder.resolved.name} there; start one with automl search"
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -53,6 +53,13 @@ def answer(board: Leaderboard) -> list[str]:
         those = f"the {words.count(tested, 'test image')}" if tested else "the test images"
         few = " So few say little." if 0 < tested < FEW_TEST_IMAGES else ""
         sentences.append(f"{how}, {who} scored {words.number(board.metric, test)}{sure} on {those}.{few}")
+    elif known := (board.refit or {}).get("test"):
+        name, low_high = words.metric_name(board.metric), known.get("ci95")
+        sure = f" (95 % interval {words.bounds('accuracy', (low_high[0], low_high[1]))})" if low_high else ""
+        sentences.append(
+            f"{words.capital(name)} of the test images is not known; their accuracy is "
+            f"{words.number('accuracy', known.get('accuracy'))}{sure}."
+        )
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences

@@ -37,9 +37,21 @@ def load_json(path: Path) -> dict[str, Any] | None:
 
 
 def load_screening(folder: StudyFolder) -> list[dict[str, Any]]:
-    """Return what the plan says of every backbone that was screened."""
+    """Return what the plan says of every backbone that was screened; what is of another shape is left out."""
     found = (load_json(folder.plan) or {}).get("screening")
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return [each for each in found if _is_screened(each)] if isinstance(found, list) else []
+
+
+def _is_screened(each: Any) -> bool:
+    """Whether an entry of a plan has a backbone, and only numbers and limits where it has any."""
+    if not isinstance(each, dict) or not isinstance(each.get("backbone"), str):
+        return False
+    numbers = [each.get(name) for name in ("knn_accuracy", "linear_accuracy", "prior", "seconds_per_epoch")]
+    for limits in (each.get(name) for name in ("knn_ci95", "linear_ci95")):
+        if limits is not None and not (isinstance(limits, list) and len(limits) == 2):
+            return False
+        numbers += limits or []
+    return all(number is None or isinstance(number, int | float) for number in numbers)
 
 
 def load_curve(folder: TrialFolder) -> list[dict[str, float]]:
@@ -141,9 +153,12 @@ def load_groups(folder: StudyFolder) -> NDArray[np.int64] | None:
 def kept_copies(audit: Mapping[str, Any] | None) -> list[list[str]]:
     """Return the paths of images of the manifest that have the same pixels, by picture, from the content of
     ``audit.json``."""
-    pictures = [
-        [copy["path"] for copy in each["copies"] if copy["kept"]] for each in (audit or {}).get("duplicates", [])
-    ]
+    try:
+        pictures = [
+            [copy["path"] for copy in each["copies"] if copy["kept"]] for each in (audit or {}).get("duplicates", [])
+        ]
+    except (LookupError, TypeError):
+        return []
     return [each for each in pictures if len(each) > 1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,10 @@ def with_intervals(
     accuracy = interval("accuracy", said)
     found = {"ci95": [accuracy.low, accuracy.high], "ci_method": accuracy.method}
     if metric in METRICS:
+        value = score(metric, said)
+        if not math.isfinite(value):  # AUROC of one class
+            return {**refit, "test": {**{name: test[name] for name in test if name != metric}, **found}}
         other = interval(metric, said)
         found |= {"metric": metric, "metric_ci95": [other.low, other.high], "metric_ci_method": other.method}
-        test = {metric: score(metric, said), **test}
+        test = {metric: value, **test}
     return {**refit, "test": {**test, **found}}

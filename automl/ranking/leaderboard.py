@@ -234,8 +234,9 @@ _WITHOUT_IMAGES = (
 
 def _absent(folder: StudyFolder) -> str:
     """Name the classes of which there are no validation images."""
-    counts = (load_json(folder.audit) or {}).get("counts") or {}
-    return _list([label for label, by_split in counts.items() if not by_split.get("validation")])
+    counts = (load_json(folder.audit) or {}).get("counts")
+    known = counts.items() if isinstance(counts, dict) else ()
+    return _list([label for label, by in known if isinstance(by, dict) and not by.get("validation")])
 
 
 def _list(numbers: Sequence[Any]) -> str:

@@ -11,6 +11,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from automl.config import parse_config
 from automl.search.study import backbone_of
 
 __all__ = ["NotTried", "not_tried"]
@@ -33,12 +34,27 @@ def not_tried(
         plan: The content of ``plan.json``; may be empty.
         screened: What that says of the screened backbones, by name.
     """
-    return _unscreened(plan) + _rest(study, screened, plan.get("warnings") or ())
+    return (
+        _unscreened(plan) + _not_looked_at(study, plan, screened) + _rest(study, screened, plan.get("warnings") or ())
+    )
 
 
 def _unscreened(plan: Mapping[str, Any]) -> list[NotTried]:
     known = [each for each in plan.get("unscreened") or () if isinstance(each, dict)]
     return [NotTried(str(each.get("backbone")), str(each.get("reason"))) for each in known]
+
+
+def _not_looked_at(
+    study: optuna.Study, plan: Mapping[str, Any], screened: Mapping[str, Mapping[str, Any]]
+) -> list[NotTried]:
+    """Name the backbones of a plan that is not finished: a search that gave its first answer looks at them next."""
+    config = study.user_attrs.get("config")
+    if not plan.get("unfinished") or config is None:
+        return []
+    known = {*screened, *(each.what for each in _unscreened(plan))}
+    why = "it was not screened yet; the search, or automl resume after it was cut off, goes on with it"
+    names = [each.name for each in parse_config(config, "the study").backbones]
+    return [NotTried(name, why) for name in names if name not in known]
 
 
 def _rest(study: optuna.Study, screened: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> list[NotTried]:

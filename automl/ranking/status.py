@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder
 from automl.ranking import words
-from automl.ranking.files import load_groups, load_predictions
+from automl.ranking.files import load_groups, load_json, load_predictions
 from automl.ranking.ranks import best_trial, confirmation_of, score_of
 from automl.ranking.statistics import METRICS, interval
 from automl.search.lock import driver_of
@@ -42,8 +42,9 @@ class Running:
 class Status:
     """A study at one moment. `driver` is None when nobody drives it; `best` is None before the first finished trial.
 
-    `trials` counts by Optuna's state; `again` is how many confirmation runs are done, and of how many, while there are
-    any; `gpus` is one line per GPU of this machine, as nvidia-smi has it.
+    `trials` counts by Optuna's state; `again` is how many confirmation runs are done, and of how many, until one is
+    chosen, on `redrawn` splits or not; `tested` is whether the model handed over was scored on the test images; `gpus`
+    is one line per GPU of this machine, as nvidia-smi has it.
     """
 
     study: str
@@ -58,6 +59,8 @@ class Status:
     best: dict[str, Any] | None
     gpus: list[str]
     again: tuple[int, int] | None = None
+    redrawn: bool = True
+    tested: bool = True
 
     @property
     def left_seconds(self) -> float:
@@ -76,7 +79,7 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
     if driver is not None:
         spent = max(spent, float(attrs.get("spent_before", 0.0)) + now() - driver.since)
     done = [each for each in trials if each.state.is_finished() and counts(each)]
-    stages = attrs.get("stage_seconds", {})
+    stages, tested = attrs.get("stage_seconds", {}), "test" in (load_json(folder.model / "metrics.json") or {})
     searched = spent - sum(
         stages.get(stage, 0.0) for stage in ("audit", "screening", "confirmation", "refit", "handing over")
     )
@@ -92,7 +95,9 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
         running=[_running(each, now()) for each in trials if each.state == TrialState.RUNNING and driver is not None],
         best=_best(folder, study),
         gpus=_gpus() if driver is not None else [],
-        again=_again(study) if driver is not None else None,
+        again=_again(study) if driver is not None or not tested else None,
+        redrawn=bool((confirmation_of(study) or {}).get("redrawn", True)),
+        tested=tested,
     )
 
 
@@ -146,6 +151,10 @@ def status_lines(status: Status) -> list[str]:
     """Return what `automl status` prints."""
     by = status.stop_reason or "an interruption, a kill or an error"
     ended = by if by == "interrupted" else f"stopped by {by}"
+    if status.again is not None:
+        ended = "cut off while the best were trained again; automl resume goes on"
+    elif status.stop_reason is not None and status.best is not None and not status.tested:
+        ended += "; its model is not tested yet: automl resume goes on"
     state = f"driven by {status.driver}" if status.driver else f"not running ({ended})"
     spent, left = words.duration(status.spent_seconds), words.duration(status.left_seconds)
     running = "running" if status.driver else "left unfinished"
@@ -167,7 +176,8 @@ def status_lines(status: Status) -> list[str]:
         lines.append(f"Running  trial {each.trial}: {of}: {each.what}")
     if status.again is not None:
         done, wanted = status.again
-        lines.append(f"Again    {done} of {wanted} trainings of the best on new splits")
+        where = "on new splits" if status.redrawn else "on the validation images that were given"
+        lines.append(f"Again    {done} of {wanted} trainings of the best {where}")
     if status.best is not None:
         score = words.number(status.metric, status.best["score"])
         bounds = words.bounds(status.metric, status.best["ci95"])

@@ -150,7 +150,7 @@ def _parsed(value: dict[str, Any]) -> Plan:
         trial_seconds=value["trial_seconds"],
         epoch_seconds=value["epoch_seconds"],
         unscreened=[Choice(each["backbone"], False, each["reason"]) for each in value.get("unscreened", [])],
-        order=value.get("order", [each["backbone"] for each in value["screening"] if each["included"]]),
+        order=list(value.get("order", [each["backbone"] for each in value["screening"] if each["included"]])),
         unfinished=value.get("unfinished", False),
         warm_start=value.get("warm_start", {}),
     )  # fmt: skip

@@ -144,7 +144,7 @@ def make_plan(
         choices=[
             *choices,
             *_without_heads([costs[each] for each in kept]),
-            _trained_again(confirming, repeats),
+            _trained_again(confirming, repeats, redrawn=dataset.audit.splits.get("validation") != "given"),
             _handed_over(refitted, kept),
         ],
         warnings=_warnings(budget, {each: costs[each] for each in kept}, seconds_left - reserve),
@@ -220,13 +220,12 @@ def _without_heads(costs: Sequence[_Costs]) -> list[dict[str, Any]]:
     return [{"name": "first answer", "value": f"after a whole trial, {least:.0f} s at least", "reason": reason}]
 
 
-def _trained_again(seconds: float, repeats: int) -> dict[str, Any]:
+def _trained_again(seconds: float, repeats: int, *, redrawn: bool) -> dict[str, Any]:
     """Say whether the best configurations are trained again before one is chosen."""
     if seconds:
-        value, reason = (
-            "the best configurations",
-            f"on new splits, up to {repeats} times each, as long as there is time",
-        )
+        where = "on new splits" if redrawn else "with new seeds, on the validation images that were given"
+        often = "once" if repeats == 1 else f"up to {repeats} times"
+        value, reason = "the best configurations", f"{where}, {often} each, as long as there is time"
     elif repeats:
         value, reason = "only what is cheap", "three whole trials more would take over a fifth of the time"
     else:

@@ -31,9 +31,12 @@ HEAD = EVERYTHING | {"freeze_depth": 1.0, "augmentation": "none"}
 FOUR = {RESNET: 0.01, EFFICIENTNET: 0.02, VIT: 0.02, CONVNEXT: 5.0}
 
 
+SPLITS: dict[str, str] = {}
+
+
 def dataset(train: int = 100, validation: int = 20, test: int = 30) -> Any:
     rows = {"train": np.arange(train), "validation": np.arange(validation), "test": np.arange(test)}
-    return SimpleNamespace(rows=rows.__getitem__, classes=("a", "b"))
+    return SimpleNamespace(rows=rows.__getitem__, classes=("a", "b"), audit=SimpleNamespace(splits=SPLITS))
 
 
 def screened(seconds: Mapping[str, float]) -> list[Screened]:
