@@ -16,6 +16,7 @@ from automl.ranking.statistics import Predictions
 
 __all__ = [
     "kept_copies",
+    "load_audit",
     "load_curve",
     "load_groups",
     "load_json",
@@ -34,6 +35,15 @@ def load_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def load_audit(folder: StudyFolder) -> dict[str, Any] | None:
+    """Return ``audit.json``; None where it does not count images by class and split."""
+    found = load_json(folder.audit)
+    counts = (found or {}).get("counts")
+    if not isinstance(counts, dict) or not all(isinstance(by_split, dict) for by_split in counts.values()):
+        return None
+    return found
 
 
 def load_screening(folder: StudyFolder) -> list[dict[str, Any]]:
@@ -136,7 +146,7 @@ def load_groups(folder: StudyFolder) -> NDArray[np.int64] | None:
         return None
     import pyarrow.parquet  # its read_table imports pandas, which takes half of the time of a terminal's leaderboard
 
-    copies = kept_copies(load_json(folder.audit))
+    copies = kept_copies(load_audit(folder))
     try:
         with pyarrow.parquet.ParquetFile(folder.manifest) as file:
             table = file.read(columns=["group", *(["path"] if copies else [])])

@@ -21,7 +21,7 @@ from automl.paths import StudyFolder
 from automl.ranking import tables, words
 from automl.ranking.confirmed import Confirmation
 from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation, with_search
-from automl.ranking.files import load_groups, load_json
+from automl.ranking.files import load_audit, load_groups, load_json
 from automl.ranking.handed_over import with_intervals
 from automl.ranking.latency import load_speeds
 from automl.ranking.plain import plain
@@ -234,9 +234,8 @@ _WITHOUT_IMAGES = (
 
 def _absent(folder: StudyFolder) -> str:
     """Name the classes of which there are no validation images."""
-    counts = (load_json(folder.audit) or {}).get("counts")
-    known = counts.items() if isinstance(counts, dict) else ()
-    return _list([label for label, by in known if isinstance(by, dict) and not by.get("validation")])
+    counts = (load_audit(folder) or {}).get("counts", {})
+    return _list([label for label, by_split in counts.items() if not by_split.get("validation")])
 
 
 def _list(numbers: Sequence[Any]) -> str:

@@ -22,7 +22,14 @@ from PIL import Image
 from automl.paths import StudyFolder, make_folder, write_atomic
 from automl.ranking import facts, leaderboard, page, payload, plots, tables, winner_plots, words
 from automl.ranking.embedding_map import Embedding, embedding_map
-from automl.ranking.files import kept_copies, load_curve, load_groups, load_json, load_manifest, load_predictions
+from automl.ranking.files import (
+    kept_copies,
+    load_audit,
+    load_curve,
+    load_groups,
+    load_manifest,
+    load_predictions,
+)
 from automl.ranking.gallery import Gallery, data_url
 from automl.ranking.leaderboard import Leaderboard
 from automl.ranking.limits import Limits, limited
@@ -120,7 +127,7 @@ def _complete(
         curves=curves,
         winner=best,
         embedding_map=laid,
-        audit=load_json(folder.audit),
+        audit=load_audit(folder),
         suspects=suspects,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
