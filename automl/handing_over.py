@@ -99,7 +99,8 @@ def best_so_far(folder: StudyFolder) -> Path:
     best = next((each for each in both if folder.trial(each.number).weights.exists()), None)
     if best is None:
         raise UsageError(f"no model in {folder.root} yet: no trial has finished")
-    if (metrics is None or "trial" not in metrics) and study.user_attrs.get("refitted") is not None:
+    finished = study.user_attrs.get("refitted") is not None and (folder.model / "package.json").exists()
+    if finished and (metrics is None or "trial" not in metrics):
         raise UsageError(
             f"the model package in {folder.model} is damaged: metrics.json is missing or not its own; "
             f"make it anew with automl refit {folder.argument}"

@@ -361,6 +361,12 @@ def test_a_name_that_is_too_long_is_one_line(automl: Callable[..., Ran], space: 
     assert_refused(automl("search", images, "--space", space, "--out", "x" * 300), 2, "File name too long")
 
 
+def test_what_was_killed_before_its_first_trial_is_begun_again(automl: Callable[..., Ran], begun: StudyFolder) -> None:
+    begun.resolved.unlink()
+    for command in ("resume", "leaderboard", "status"):
+        assert_refused(automl(command, begun.root), 2, "nothing was begun", "give its search again with the same --out")
+
+
 @pytest.mark.parametrize("plan", ["{}", "[]", '{"screening": [{}]}', "null"])
 def test_a_plan_that_is_none_is_one_line(automl: Callable[..., Ran], begun: StudyFolder, plan: str) -> None:
     load_study(begun).set_user_attr("dataset_fingerprint", Dataset.load(begun.manifest, begun.audit).fingerprint)

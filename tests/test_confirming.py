@@ -20,7 +20,7 @@ from automl.handing_over import best_so_far
 from automl.paths import StudyFolder
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search
-from automl.ranking.status import look
+from automl.ranking.status import look, status_lines
 from automl.search.clock import Clock
 from automl.search.cluster import Resources
 from automl.search.storage import load_study
@@ -200,7 +200,9 @@ def test_what_an_interrupted_one_has_left_is_chosen_from_when_the_time_is_over(
     folder = StudyFolder(place / "runs" / "late")
     assert search(place, "late", "--repeats", 3).code == 130
     found = look(folder, load_study(folder))
-    assert found.again is None  # nobody drives it
+    assert found.again is not None
+    assert "not running (cut off while the best were trained again; automl resume goes on)" in status_lines(found)[0]
+    assert f"Again    {found.again[0]} of {found.again[1]} trainings of the best on new splits" in status_lines(found)
     monkeypatch.setattr(Clock, "confirmable", lambda clock, trials: ([], 0))
     ran = automl("resume", folder.root, "--reports", place / "reports")
     assert ran.code == 0, ran.err
@@ -228,3 +230,14 @@ def test_before_the_refit_the_best_of_the_search_is_applied_where_the_winner_lef
     shutil.rmtree(folder.model)
     with pytest.raises(UsageError, match="no model"):
         best_so_far(folder)
+
+
+def test_a_damaged_package_of_a_finished_search_is_not_replaced(searched: Ran, place: Path) -> None:
+    folder = StudyFolder(place / "runs" / "damaged-package")
+    shutil.copytree(place / "runs" / "confirmed", folder.root)
+    weights = (folder.model / "model.safetensors").read_bytes()
+    for damage in ("{}", "torn", None):
+        (folder.model / "metrics.json").write_text(damage) if damage else (folder.model / "metrics.json").unlink()
+        with pytest.raises(UsageError, match=r"is damaged: metrics\.json .* automl refit"):
+            best_so_far(folder)
+    assert (folder.model / "model.safetensors").read_bytes() == weights

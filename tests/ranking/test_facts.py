@@ -210,6 +210,40 @@ def test_what_is_planned_is_told_as_such_while_the_search_runs_and_counted_when_
     assert ("its turn has not come yet" in found["freeze_depth 1.0"]) is not over
 
 
+def test_backbones_that_a_killed_search_had_not_looked_at_are_named(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=2)
+    content = json.loads(made.folder.plan.read_text())
+    names = [*(each["backbone"] for each in content["screening"]), "timm/resnet18.a1_in1k"]
+    made.study.set_user_attr("config", "backbones: [" + ", ".join(names) + "]\n")
+    for unfinished in (True, False):
+        made.folder.plan.write_text(json.dumps({**content, "unfinished": unfinished}))
+        found = {
+            each.what: each.why for each in why(made.folder, made.study, build(made.folder, study=made.study)).not_tried
+        }
+        assert ("timm/resnet18.a1_in1k" in found) == unfinished
+    assert not unfinished
+
+
+@pytest.mark.parametrize(
+    "screening",
+    [3, {"a": 1}, [1, None, "x"], [{"backbone": ["x"]}], [{"backbone": "a", "knn_accuracy": "x"}],
+     [{"backbone": "a", "linear_ci95": [1]}]],
+)  # fmt: skip
+def test_a_damaged_plan_costs_what_it_would_have_said(make_study: Callable[..., Any], screening: Any) -> None:
+    made = make_study(trials=3)
+    made.folder.plan.write_text(json.dumps({"screening": screening}))
+    found = why(made.folder, made.study, build(made.folder, study=made.study))
+    assert [each.backbone for each in found.backbones if each.knn_accuracy is not None] == []
+    assert len(found.backbones) == 3
+
+
+@pytest.mark.parametrize("damage", [{"counts": "x"}, {"counts": {"a": None}}, {"duplicates": [{"copies": None}]}])
+def test_a_damaged_audit_costs_what_it_would_have_said(make_study: Callable[..., Any], damage: Any) -> None:
+    made = make_study(trials=3)
+    made.folder.audit.write_text(json.dumps(json.loads(made.folder.audit.read_text()) | damage))
+    assert len(build(made.folder, study=made.study, metric="auroc").rows) == 3
+
+
 def test_a_space_with_one_backbone_has_tried_it(make_study: Callable[..., Any]) -> None:
     made = make_study(trials=0)
     attrs = {"spec": {"backbone": "a"}, "predicted_seconds": [1.0, 1.0], "startup_seconds": 1.0, "epoch_seconds": 1.0}

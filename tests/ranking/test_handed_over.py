@@ -51,6 +51,18 @@ def test_the_studys_metric_has_its_own_interval(folder: StudyFolder) -> None:
     assert test["ci95"] != test["metric_ci95"]
 
 
+def test_a_metric_that_the_test_images_do_not_have_is_left_out(folder: StudyFolder) -> None:
+    refit = left_by(folder, np.ones(IMAGES, dtype=bool))
+    with np.load(folder.test_logits) as kept:
+        logits, rows = kept["logits"], kept["rows"]
+    targets = np.zeros(IMAGES, dtype=np.int64)
+    np.savez(folder.test_logits, logits=logits, targets=targets, rows=rows)
+    refit["test"] |= {"correct": int((logits.argmax(axis=1) == 0).sum()), "auroc": float("nan")}
+    test = with_intervals(folder, refit, "auroc", None)["test"]
+    assert not {"auroc", "metric", "metric_ci95"} & test.keys()
+    assert test["ci_method"] == "Wilson"  # of the accuracy, which is there
+
+
 def test_predictions_of_another_package_are_not_used(folder: StudyFolder) -> None:
     refit = left_by(folder, np.arange(IMAGES) % 7 > 0)
     refit["test"]["correct"] -= 1

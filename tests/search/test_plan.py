@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import create_trial
 
 from automl.backbones import default_params, find
-from automl.errors import NoTrialFinishedError
+from automl.errors import NoTrialFinishedError, UsageError
 from automl.screening import Choice, Latency, Speed
 from automl.search.budget import Budget, CostModel
 from automl.search.defaults import FEW_EPOCHS, default_trials
@@ -329,12 +329,27 @@ def test_a_budget_for_heads_alone_is_a_warning() -> None:
     made.check_budget()
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_the_plan_says_on_which_images_the_best_are_trained_again(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
+    monkeypatch.setitem(SPLITS, "validation", "given" if given else "drawn")
+    reasons = {each["name"]: each["reason"] for each in plan(3600.0, FOUR).choices}
+    assert ("new splits" in reasons["train again"]) is not given
+    assert ("the validation images that were given" in reasons["train again"]) is given
+
+
 def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
     made = plan(120.0, FOUR)
     speed = Speed("CPU, 2 threads", "float32", Latency(1, 2.0, 2.5, 10), Latency(8, 9.0, 9.5, 3))
     made.screened[0] = replace(made.screened[0], speeds={32: speed})
     (tmp_path / "plan.json").write_text(made.to_json())
     assert load_plan(tmp_path / "plan.json") == made
+
+
+def test_a_plan_with_no_list_where_there_should_be_one_is_refused(tmp_path: Path) -> None:
+    content = json.loads(plan(120.0, FOUR).to_json())
+    (tmp_path / "plan.json").write_text(json.dumps({**content, "order": 5}))
+    with pytest.raises(UsageError, match=r"cannot read the plan .*; start a new study with --out"):
+        load_plan(tmp_path / "plan.json")
 
 
 def test_the_plan_in_words_names_everything() -> None:
