@@ -23,7 +23,7 @@ from automl.search.planning import make_plan
 from automl.search.show import plan_lines
 from automl.space import make_space
 from automl.training.fine_tune import RECALIBRATION_IMAGES
-from tests.small import CONVNEXT, EFFICIENTNET, RESNET, VIT, cost, cost_model, small_config
+from tests.small import CONVNEXT, EFFICIENTNET, RESNET, SPACE, VIT, cost, cost_model, small_config
 
 EVERYTHING = {"backbone": RESNET, "freeze_depth": 0.0, "augmentation": "light", "resolution": 32, "mixup": 0.0}
 EVERYTHING |= {"cutmix": 0.0, "batch_size": 8}
@@ -332,7 +332,8 @@ def test_a_budget_for_heads_alone_is_a_warning() -> None:
 @pytest.mark.parametrize("given", [False, True])
 def test_the_plan_says_on_which_images_the_best_are_trained_again(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
     monkeypatch.setitem(SPLITS, "validation", "given" if given else "drawn")
-    reasons = {each["name"]: each["reason"] for each in plan(3600.0, FOUR).choices}
+    made = plan(3600.0, FOUR, text=SPACE.replace("repeats: 0", "repeats: 2"))
+    reasons = {each["name"]: each["reason"] for each in made.choices}
     assert ("new splits" in reasons["train again"]) is not given
     assert ("the validation images that were given" in reasons["train again"]) is given
 
