@@ -50,7 +50,7 @@ __all__ = ["resume"]
 
 logger = logging.getLogger(__name__)
 
-MADE_ANEW = ("first answer", "hand over", "train again")  # choices of a plan
+MADE_ANEW = ("first answer", "hand over", "train again", "training precision")  # choices of a plan
 
 
 def resume(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ ENOUGH_SECONDS = 4.0  # of steps at one depth
 MOST_ALONE = 2.0  # times an image that passes alone, that one of a batch should take; most take less
 MOST_FORWARDS = 8.0  # that a training step should take; forward, backward and update are three or four of them
 TRIES = 3
+QUICKER = 0.9  # times as long in the device's own precision, that a step in another should take at most
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Cost:
         freeze depth.
     available_mb: memory that there was on the device.
     batch_norm: whether it has BatchNorm, whose statistics are estimated anew before every evaluation where it trains.
+    training_dtype: of the training steps: "auto", or the name of a precision that was quicker than the device's own.
+    dtype_seconds: of a training step in each precision tried, where several were.
     """
 
     forward_seconds: float
@@ -58,6 +61,8 @@ class Cost:
     fixed_mb: dict[float, float] = field(default_factory=dict)
     image_mb: dict[float, float] = field(default_factory=dict)
     available_mb: float = 0.0
+    training_dtype: str = "auto"
+    dtype_seconds: dict[str, float] = field(default_factory=dict)
 
     def largest_batch(self, depth: float, *, pixels: float, share: float) -> int | None:
         """Return how many images of a training step fit into `share` of the memory; None if it was not measured.
@@ -131,12 +136,14 @@ def measure_cost(
     precision: Precision,
     start_seconds: float,
     latency_ms: float,
+    others: Sequence[Precision] = (),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
     """Take a few real training steps of `model` at the probed freeze depths: how long they take, how much memory.
 
     Steps are timed with `batch_size` images, or with as many as fit, and with a quarter as many, and again, up to three
-    times, where what comes out is not plausible. The model's weights are moved by these steps: build a fresh one
+    times, where what comes out is not plausible. They compute in `precision`, or in one of `others` where a step is
+    quicker in that; the forward pass in `precision`. The model's weights are moved by these steps: build a fresh one
     afterwards.
 
     Args:
@@ -152,17 +159,24 @@ def measure_cost(
     def images(count: int) -> torch.Tensor:
         return torch.randn(count, 3, resolution, resolution, device=device).contiguous(memory_format=format)
 
+    dtypes, training = {}, precision
+    for each in (precision, *others) if others else ():
+        step = _training_step(model, PROBED_DEPTHS[1], images, precision=each, device=device)
+        step(batch_size, True)
+        dtypes[each.name] = _fastest(partial(step, batch_size, True), device, clock)
+        if dtypes[each.name] <= QUICKER * dtypes[training.name]:
+            training = each
     fixed: dict[float, float] = {}
     per_image: dict[float, float] = {}
     sizes: dict[float, int] = {}
     for depth in PROBED_DEPTHS:
-        step = _training_step(model, depth, images, precision=precision, device=device)
+        step = _training_step(model, depth, images, precision=training, device=device)
         fixed[depth], per_image[depth] = step_memory_mb(step, model, device)
         sizes[depth] = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
     forward, whole, part = math.inf, dict.fromkeys(PROBED_DEPTHS, math.inf), dict.fromkeys(PROBED_DEPTHS, math.inf)
     for _ in range(TRIES):
         for depth, size in sizes.items():
-            step = _training_step(model, depth, images, precision=precision, device=device)
+            step = _training_step(model, depth, images, precision=training, device=device)
             for found, count in ((whole, size), (part, _fewer(size))):
                 step(count, True)
                 found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
@@ -187,6 +201,8 @@ def measure_cost(
         fixed_mb=fixed,
         image_mb=per_image,
         available_mb=available,
+        training_dtype="auto" if training is precision else training.name,
+        dtype_seconds=dtypes,
     )
 
 

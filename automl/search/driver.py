@@ -165,7 +165,8 @@ class Driver:
                 self._failed("out_of_memory", why)
             return None
         smaller = [each for each in (spec.micro_batch, fits, trial.user_attrs.get("micro_batch")) if each]
-        spec = replace(spec, micro_batch=min(smaller, default=None))
+        dtype = self._costs.costs[spec.backbone].training_dtype
+        spec = replace(spec, micro_batch=min(smaller, default=None), dtype=dtype)
         whole = asdict(spec)
         facts = {"spec": whole, "max_epochs": spec.epochs, "predicted_mb": self._costs.step_mb(whole)}
         facts["predicted_seconds"] = [self._costs.start_seconds(whole), self._costs.epoch_seconds(whole)]
@@ -206,7 +207,7 @@ class Driver:
             return False
         running.facts = dict(facts)
         kept = ("peak_memory_mb", "startup_seconds", "epoch_seconds", "model_parameters", "trainable_parameters")
-        more = ("host", "device", "dtype", "from_embeddings", "metrics")
+        more = ("host", "device", "dtype", "training_dtype", "from_embeddings", "metrics")
         attrs = {key: facts[key] for key in (*kept, *more) if key in facts}
         attrs |= {"epochs": facts["epoch"], "train_seconds": facts["seconds"]}
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)

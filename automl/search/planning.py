@@ -144,6 +144,7 @@ def make_plan(
         choices=[
             *choices,
             *_without_heads([costs[each] for each in kept]),
+            *_computed_in(screened, kept),
             _trained_again(confirming, repeats, redrawn=dataset.audit.splits.get("validation") != "given"),
             _handed_over(refitted, kept),
         ],
@@ -218,6 +219,20 @@ def _without_heads(costs: Sequence[_Costs]) -> list[dict[str, Any]]:
     least = min(min(each.trials.values()) for each in costs)
     reason = "the space has no head on kept features, which needs freeze_depth 1.0 with augmentation none"
     return [{"name": "first answer", "value": f"after a whole trial, {least:.0f} s at least", "reason": reason}]
+
+
+def _computed_in(screened: Sequence[Screened], kept: Sequence[str]) -> list[dict[str, Any]]:
+    """Say which shortlisted backbones train in another precision than the device's own, and what that spares."""
+    found = [each for each in screened if each.backbone in kept and each.cost.training_dtype != "auto"]
+    if not found:
+        return []
+    costs = {each.backbone: each.cost for each in found}
+    ratios = ", ".join(
+        f"{each.dtype_seconds[each.training_dtype] / max(each.dtype_seconds.values()):.2f} times as long with {name}"
+        for name, each in costs.items()
+    )
+    reason = f"a training step in it takes {ratios}"
+    return [{"name": "training precision", "value": found[0].cost.training_dtype, "reason": reason}]
 
 
 def _trained_again(seconds: float, repeats: int, *, redrawn: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from automl.screening import (
 from automl.search.plan import Screened
 from automl.search.spec import TrialSpec
 from automl.search.trial import embedding_of, load_dataset, variant_of
-from automl.training import choose_device, choose_precision
+from automl.training import choose_device, choose_precision, other_precisions
 
 __all__ = ["measure_speeds", "sampled", "screen_backbone"]
 
@@ -78,6 +78,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         precision=precision,
         start_seconds=start_seconds,
         latency_ms=speeds[spec.resolution].one.median_ms,
+        others=other_precisions(device),
     )
     speeds |= measure_speeds(spec.backbone, len(dataset.classes), [side for side in resolutions if side not in speeds])
     return Screened(

@@ -19,7 +19,8 @@ __all__ = ["TrialSpec", "default_resolution", "effective_resolution", "make_spec
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Everything that a trial depends on, as plain values. `weights` is a path, or "none" for random ones."""
+    """Everything that a trial depends on, as plain values. `weights` is a path, or "none" for random ones; `dtype`, of
+    the training past the head, is "auto" or "float32"."""
 
     backbone: str
     weights: str
@@ -48,6 +49,7 @@ class TrialSpec:
     background: tuple[int, int, int]
     metric: str
     micro_batch: int | None = None
+    dtype: str = "auto"
 
     @property
     def from_embeddings(self) -> bool:
@@ -57,8 +59,8 @@ class TrialSpec:
     @property
     def identity(self) -> str:
         """Hash of the specification: a checkpoint is resumed only by the run that wrote it, or one that differs from it
-        in `micro_batch` alone."""
-        shared = {name: value for name, value in asdict(self).items() if name != "micro_batch"}
+        how it computes (`micro_batch`, `dtype`) alone."""
+        shared = {name: value for name, value in asdict(self).items() if name not in ("micro_batch", "dtype")}
         return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:

@@ -99,6 +99,7 @@ def run_trial(
     dataset = load_dataset(study)
     device, _ = choose_device()
     precision = choose_precision(device)
+    training = choose_precision(device, spec.dtype) if spec.freeze_depth < 1 else precision
     reset_peak_memory(device)
     backbone = find(spec.backbone)
     variant = variant_of(backbone, spec.resolution, spec.crop_mode)
@@ -134,6 +135,7 @@ def run_trial(
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "dtype": precision.name,
+        "training_dtype": training.name,
     }
     history = _kept_history(folder) if folder.checkpoint.exists() else []
     began, epochs_here = clock(), 0
@@ -171,6 +173,7 @@ def run_trial(
         std=backbone.std,
         device=device,
         precision=precision,
+        training_precision=training,
         seed=spec.seed,
         epochs=spec.epochs,
         batch_size=spec.batch_size,

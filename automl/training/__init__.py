@@ -10,6 +10,7 @@ from automl.training.device import (
     choose_device,
     choose_precision,
     keep_buffers,
+    other_precisions,
     peak_memory_mb,
     reset_peak_memory,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "load_weights",
     "make_policy",
     "measure",
+    "other_precisions",
     "peak_memory_mb",
     "predict_logits",
     "recalibrate",

@@ -15,6 +15,7 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "keep_buffers",
+    "other_precisions",
     "peak_memory_mb",
     "reset_peak_memory",
 ]
@@ -39,11 +40,16 @@ def choose_device() -> tuple[torch.device, str]:
     return torch.device("cpu"), "no CUDA device is visible"
 
 
-def choose_precision(device: torch.device) -> Precision:
+def choose_precision(device: torch.device, dtype: str = "auto") -> Precision:
     """bfloat16 where the device multiplies matrices in it, else float32.
 
     AVX512-BF16 alone does not count: on such a CPU float32 was as fast or faster (`benchmarks/training_loop.py`).
+
+    Args:
+        dtype: "float32" asks for just that.
     """
+    if dtype == "float32":
+        return Precision(None, True, "float32 was asked for")
     if device.type == "cuda":
         if torch.cuda.get_device_capability(device)[0] >= 8:
             return Precision(torch.bfloat16, True, "the GPU has bfloat16 tensor cores")
@@ -51,6 +57,16 @@ def choose_precision(device: torch.device) -> Precision:
     if torch.cpu._is_amx_tile_supported():
         return Precision(torch.bfloat16, True, "the CPU has AMX")
     return Precision(None, True, "the CPU has no AMX, where float32 is the faster one")
+
+
+def other_precisions(device: torch.device) -> list[Precision]:
+    """Return the precisions in which a training step may be quicker than in the chosen one.
+
+    On a CPU with AMX it is float32, for backbones of depthwise convolutions (`benchmarks/precision.py`).
+    """
+    if device.type == "cpu" and choose_precision(device).autocast is not None:
+        return [choose_precision(device, "float32")]
+    return []
 
 
 KEPT_BUFFERS = {

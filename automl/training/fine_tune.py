@@ -74,6 +74,7 @@ def fine_tune(
     std: tuple[float, ...],
     device: torch.device,
     precision: Precision,
+    training_precision: Precision | None = None,
     seed: int,
     epochs: int,
     batch_size: int,
@@ -108,6 +109,7 @@ def fine_tune(
         array: ``(N, R, R, 3) uint8`` pixels or ``(N, F) float32`` embeddings.
         targets: ``(N,)`` class indices.
         mean, std: Per channel, of values 0…1.
+        precision: Of the evaluation, and of the training without `training_precision`.
         balanced: Weigh classes inversely to their frequency in `train_rows`.
         micro_batch: Images per forward pass; gradients of a batch are accumulated over its micro-batches.
         checkpoint: Written after every epoch but the last, and resumed from if it exists. None: neither.
@@ -123,7 +125,8 @@ def fine_tune(
     started = clock()
     normalise = Normalise(mean, std).to(device)
     model.to(device)
-    if precision.channels_last and array.ndim == 4:
+    computed = training_precision or precision
+    if computed.channels_last and array.ndim == 4:
         model.to(memory_format=torch.channels_last)
     mixed = mixup > 0 or cutmix > 0
     weights = class_weights(targets[train_rows], classes) if balanced else None
@@ -179,7 +182,7 @@ def fine_tune(
             total = criterion.total(goal)
             pieces = math.ceil(len(inputs) / (micro_batch or len(inputs)))  # of equal size: BatchNorm dislikes a rest
             for part, part_goal in zip(inputs.tensor_split(pieces), goal.tensor_split(pieces), strict=True):
-                with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
+                with torch.autocast(device.type, computed.autocast, enabled=computed.autocast is not None):
                     loss = criterion(model(part), part_goal) / total
                 loss.backward()
                 loss_sum += loss.detach() * len(inputs)

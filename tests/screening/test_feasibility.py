@@ -143,6 +143,25 @@ def test_the_measured_step_trains_what_is_not_frozen() -> None:
     assert len(moved) > len(before) / 2
 
 
+@pytest.mark.parametrize(("slower", "dtype"), [(2.0, "float32"), (1.05, "auto"), (0.5, "auto")])
+def test_training_steps_compute_in_what_is_quicker(slower: float, dtype: str) -> None:
+    model, now = tiny("test_resnet"), [0.0]
+
+    def pass_time(module: nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        now[0] += len(arguments[0]) * (slower if torch.is_autocast_enabled("cpu") else 1.0)
+
+    model.register_forward_pre_hook(pass_time)
+    cost = measure_cost(
+        model, resolution=32, batch_size=8, device=CPU, precision=BFLOAT16, start_seconds=0,
+        latency_ms=1000 * slower, others=[CHANNELS_LAST], clock=lambda: now[0],
+    )  # fmt: skip
+    assert cost.training_dtype == dtype
+    assert cost.dtype_seconds == pytest.approx({"bfloat16": 8 * slower, "float32": 8.0})
+    assert cost.forward_seconds == pytest.approx(slower), "evaluation stays as the device is best"
+    assert each_image(cost) == pytest.approx(2 * [1.0 if dtype == "float32" else slower])
+    assert Cost.from_dict(json.loads(json.dumps(cost.to_dict()))) == cost
+
+
 def speed(model: nn.Module, batch: int) -> Speed:
     return measure_speed(
         model, batch=batch, resolution=32, device=CPU, precision=FLOAT32, repeats=3, seconds=1e9, clock=Clock()

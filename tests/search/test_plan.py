@@ -277,6 +277,22 @@ def test_only_a_space_without_heads_says_when_there_is_a_first_answer() -> None:
     assert told["value"].startswith("after a whole trial")
 
 
+def test_it_is_told_which_backbones_train_in_another_precision() -> None:
+    config = small_config(f"backbones: [{RESNET}, {EFFICIENTNET}]")
+    found = screened({RESNET: 0.01, EFFICIENTNET: 0.01})
+    seconds = {"bfloat16": 0.4, "float32": 0.3}
+    quicker = replace(found[1], cost=replace(found[1].cost, training_dtype="float32", dtype_seconds=seconds))
+    for several, told in (
+        (found, []),
+        ([found[0], quicker], [f"a training step in it takes 0.75 times as long with {found[1].backbone}"]),
+    ):
+        made = make_plan(
+            config, dataset(), make_space([RESNET, EFFICIENTNET], config.params), several, seconds_left=600.0,
+            seconds_spent=0.0, choices=[],
+        )  # fmt: skip
+        assert [each["reason"] for each in made.choices if each["name"] == "training precision"] == told
+
+
 def test_batch_norm_is_estimated_anew_only_where_it_trains() -> None:
     costs = cost_model(small_config(), 0.04, images=100)
     light_head = EVERYTHING | {"freeze_depth": 1.0}

@@ -17,7 +17,7 @@ from automl.search import screen, trial
 from automl.search.screen import sampled, screen_backbone
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
-from automl.training import Outcome, measure
+from automl.training import Outcome, choose_precision, measure
 from tests.images import WHITE
 from tests.small import RESNET, VIT, random_weights, spec_of, with_pixels
 
@@ -89,6 +89,15 @@ def test_a_trial_leaves_its_files_and_reports_every_epoch(study: StudyFolder, he
     assert seen[0]["model_parameters"] == parameters
     assert seen[0]["trainable_parameters"] == (head_parameters if head else parameters)
     json.dumps(seen)
+
+
+def test_a_trial_computes_in_the_precision_of_its_specification(study: StudyFolder) -> None:
+    own = choose_precision(torch.device("cpu")).name
+    for number, (changes, training) in enumerate(
+        [({}, own), ({"dtype": "float32"}, "float32"), ({"dtype": "float32", "freeze_depth": 1.0}, own)]
+    ):
+        _, seen = run(study, spec_of(**changes), number)
+        assert (seen[0]["dtype"], seen[0]["training_dtype"]) == (own, training)
 
 
 def assert_logits_are_the_models(study: StudyFolder, number: int, outcome: Outcome) -> None:

@@ -183,6 +183,15 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(
         np.testing.assert_array_equal(epoch.logits, whole[number].logits)
 
 
+def test_training_may_compute_in_another_precision_than_evaluation() -> None:
+    model, passes = tiny("test_resnet"), set[tuple[bool, bool]]()
+    model.register_forward_pre_hook(
+        lambda *_: passes.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))  # type: ignore[func-returns-value]
+    )
+    train(model, ARRAY, TARGETS, epochs=1, precision=BFLOAT16, training_precision=CHANNELS_LAST)
+    assert passes == {(True, False), (False, True)}
+
+
 def test_a_checkpoint_does_not_change_the_run(tmp_path: Path) -> None:
     _, without = history(None)
     _, with_one = history(tmp_path / "last.safetensors")
