@@ -220,7 +220,7 @@ def test_a_mistake_is_named_with_its_line(text: str, line: int, message: str) ->
         ("backbones:\n- a\n- 5", "space.yaml:3: backbones.1: expected {name: …, weights: …, pinned: …}, given 5"),
         ("backbones:\n- {name: a, weight: b}", 'space.yaml:2: backbones.0.weight: unknown key "weight"'),
         ("params: {}", "space.yaml:1: backbones: this key is required"),
-        ("", "space.yaml:1: expected keys such as backbones: and params:, found NoneType"),
+        ("", "space.yaml:1: expected keys such as backbones: and params:, found nothing"),
         ("- a", "space.yaml:1: expected keys such as backbones:"),
         ("backbones: [a]\nparams: {head: mlp\n", "space.yaml:3: not valid YAML"),
         ("backbones: [a]\nbackbones: [b]", 'space.yaml:2: found duplicate key "backbones"; remove one of the two'),

@@ -65,7 +65,8 @@ def parse_config(text: str, source: str) -> SearchConfig:
     except RecursionError as error:
         raise ConfigError(f"{source}:1: nested too deeply") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{source}:1: expected keys such as backbones: and params:, found {type(document).__name__}")
+        found = "nothing" if document is None else "a list" if isinstance(document, list) else f'"{document}"'
+        raise ConfigError(f"{source}:1: expected keys such as backbones: and params:, found {found}")
     problems: list[tuple[int, str]] = _check_params(document.get("params"), document)
     config: SearchConfig | None = None
     try:

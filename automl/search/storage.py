@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages._rdb.models import TrialModel, TrialParamModel
 from sqlalchemy import event, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
@@ -231,6 +231,8 @@ def _remedy(error: Exception, first: str) -> str:
     cause = str(error.__cause__ or error)
     if "disk is full" in cause or "disk I/O error" in cause or "No space left" in cause:
         return "the disk is full; free space, then go on with automl resume (or search again if nothing was begun)"
+    if isinstance(error, ArgumentError | ImportError):
+        return f"{first}; correct --storage (search.storage in the space), or install its driver"
     return damage(error) or f"{first}; go on with automl resume when it is there"
 
 

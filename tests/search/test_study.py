@@ -270,8 +270,16 @@ def test_no_study_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["sqlite:////proc/none/study.db", "nonsense", "postgresql://user:secret@localhost:1/x"])
-def test_a_storage_that_cannot_be_reached(folder: StudyFolder, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("sqlite:////proc/none/study.db", "automl resume"),
+        ("postgresql://user:secret@localhost:1/x", "automl resume"),
+        ("nonsense", "correct --storage"),
+        ("postgress://user:secret@localhost/x", "correct --storage"),
+    ],
+)
+def test_a_storage_that_cannot_be_reached(folder: StudyFolder, url: str, remedy: str) -> None:
     folder.root.mkdir()
     for reach in (
         lambda: create_study(folder, storage=url, direction="maximize"),
@@ -281,6 +289,7 @@ def test_a_storage_that_cannot_be_reached(folder: StudyFolder, url: str) -> None
             reach()
         assert len(str(error.value).splitlines()) == 1
         assert "secret" not in str(error.value)
+        assert remedy in str(error.value)
 
 
 def test_another_sqlite_file_takes_the_study(folder: StudyFolder, tmp_path: Path) -> None:
