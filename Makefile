@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/automl demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: install
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 slow: install
 	$(BIN)/python -m pytest -q -m slow
