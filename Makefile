@@ -30,7 +30,7 @@ slow: install
 	$(BIN)/python -m pytest -q -m slow
 
 browser: install $(VENV)/axe
-	$(BIN)/python -m pytest -q -m browser
+	$(BIN)/python -m pytest -q -m browser -n $(WORKERS)
 
 # Without npm the checks of axe-core skip, and say so.
 $(VENV)/axe: | install
