@@ -65,7 +65,7 @@ def parse_config(text: str, source: str) -> SearchConfig:
     except RecursionError as error:
         raise ConfigError(f"{source}:1: nested too deeply") from error
     if not isinstance(document, dict):
-        found = "nothing" if document is None else "a list" if isinstance(document, list) else f'"{document}"'
+        found = "nothing" if document is None else "a list" if isinstance(document, list) else "a text"
         raise ConfigError(f"{source}:1: expected keys such as backbones: and params:, found {found}")
     problems: list[tuple[int, str]] = _check_params(document.get("params"), document)
     config: SearchConfig | None = None

@@ -228,10 +228,11 @@ def _computed_in(screened: Sequence[Screened], kept: Sequence[str]) -> list[dict
         return []
     costs = {each.backbone: each.cost for each in found}
     ratios = ", ".join(
-        f"{each.dtype_seconds[each.training_dtype] / max(each.dtype_seconds.values()):.2f} times as long with {name}"
+        f"{each.dtype_seconds[each.training_dtype] / max(each.dtype_seconds.values()):.2f} with {name}"
         for name, each in costs.items()
     )
-    reason = f"a training step in it takes {ratios}"
+    own = max(found[0].cost.dtype_seconds, key=lambda each: found[0].cost.dtype_seconds[each])
+    reason = f"with half frozen, a step takes of one in {own}: {ratios}; others train, and all are evaluated, in {own}"
     return [{"name": "training precision", "value": found[0].cost.training_dtype, "reason": reason}]
 
 

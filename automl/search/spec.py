@@ -59,7 +59,7 @@ class TrialSpec:
     @property
     def identity(self) -> str:
         """Hash of the specification: a checkpoint is resumed only by the run that wrote it, or one that differs from it
-        how it computes (`micro_batch`, `dtype`) alone."""
+        in how it computes (`micro_batch`, `dtype`) alone."""
         shared = {name: value for name, value in asdict(self).items() if name not in ("micro_batch", "dtype")}
         return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
 

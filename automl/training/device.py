@@ -46,9 +46,9 @@ def choose_precision(device: torch.device, dtype: str = "auto") -> Precision:
     AVX512-BF16 alone does not count: on such a CPU float32 was as fast or faster (`benchmarks/training_loop.py`).
 
     Args:
-        dtype: "float32" asks for just that.
+        dtype: "float32" asks for just that on a CPU; a GPU, on which it was not measured, computes in its own.
     """
-    if dtype == "float32":
+    if dtype == "float32" and device.type == "cpu":
         return Precision(None, True, "float32 was asked for")
     if device.type == "cuda":
         if torch.cuda.get_device_capability(device)[0] >= 8:
@@ -62,7 +62,7 @@ def choose_precision(device: torch.device, dtype: str = "auto") -> Precision:
 def other_precisions(device: torch.device) -> list[Precision]:
     """Return the precisions in which a training step may be quicker than in the chosen one.
 
-    On a CPU with AMX it is float32, for backbones of depthwise convolutions (`benchmarks/precision.py`).
+    On a CPU with AMX it is float32, for some backbones of depthwise convolutions (`benchmarks/precision.py`).
     """
     if device.type == "cpu" and choose_precision(device).autocast is not None:
         return [choose_precision(device, "float32")]

@@ -47,6 +47,7 @@ def test_everything_that_matters_is_in_the_identity() -> None:
     made = spec()
     changes: dict[str, Any] = {"learning_rate": 1.0, "seed": 1, "epochs": 9, "weights": "none"}
     assert len({made.identity, *(replace(made, **{name: value}).identity for name, value in changes.items())}) == 5
+    assert replace(made, dtype="float32", micro_batch=4).identity == made.identity  # only how it is computed
 
 
 @pytest.mark.parametrize(

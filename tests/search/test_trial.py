@@ -91,13 +91,25 @@ def test_a_trial_leaves_its_files_and_reports_every_epoch(study: StudyFolder, he
     json.dumps(seen)
 
 
-def test_a_trial_computes_in_the_precision_of_its_specification(study: StudyFolder) -> None:
-    own = choose_precision(torch.device("cpu")).name
+def test_a_trial_computes_in_the_precision_of_its_specification(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    own, tuned = choose_precision(torch.device("cpu")).name, trial.fine_tune
+    computed: list[str] = []
+
+    def note(*arguments: Any, training_precision: Any, **options: Any) -> Any:
+        computed.append(training_precision.name)
+        return tuned(*arguments, training_precision=training_precision, **options)
+
+    monkeypatch.setattr(trial, "fine_tune", note)
     for number, (changes, training) in enumerate(
         [({}, own), ({"dtype": "float32"}, "float32"), ({"dtype": "float32", "freeze_depth": 1.0}, own)]
     ):
         _, seen = run(study, spec_of(**changes), number)
         assert (seen[0]["dtype"], seen[0]["training_dtype"]) == (own, training)
+        assert computed[-1] == training
+    assert own == "bfloat16"
 
 
 def assert_logits_are_the_models(study: StudyFolder, number: int, outcome: Outcome) -> None:

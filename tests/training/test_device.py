@@ -8,7 +8,15 @@ import sys
 import pytest
 import torch
 
-from automl.training import choose_device, choose_precision, device, keep_buffers, peak_memory_mb, reset_peak_memory
+from automl.training import (
+    choose_device,
+    choose_precision,
+    device,
+    keep_buffers,
+    other_precisions,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 from automl.training.device import Precision
 
 CPU = torch.device("cpu")
@@ -28,6 +36,8 @@ def test_the_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, amx: bool, auto
     precision = choose_precision(CPU)
     assert precision.autocast == autocast
     assert "AMX" in precision.reason
+    assert choose_precision(CPU, "float32").autocast is None
+    assert [each.name for each in other_precisions(CPU)] == (["float32"] if amx else [])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +48,8 @@ def test_the_precision_of_a_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     precision = choose_precision(torch.device("cuda"))
+    assert choose_precision(torch.device("cuda"), "float32") == precision  # which was measured on a CPU
+    assert other_precisions(torch.device("cuda")) == []
     assert (precision.autocast, precision.channels_last) == (autocast, True)
     assert "bfloat16" in precision.reason
 
