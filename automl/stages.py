@@ -5,7 +5,6 @@ with_full_names → locate_weights → audit → decode_once → screen → (pla
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -292,8 +291,8 @@ def _told(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _interrupted_refit(folder: StudyFolder, full: TrialSpec) -> TrialSpec | None:
     """The specification of a refit of the same configuration that left a checkpoint, with the epochs it began with."""
-    if not folder.refit.checkpoint.exists() or not folder.refit.spec.exists():
+    begun = TrialSpec.read(folder.refit.spec)
+    if begun is None or not folder.refit.checkpoint.exists():
         return None
-    begun = TrialSpec.from_dict(json.loads(folder.refit.spec.read_text()))
     same = replace(begun, epochs=full.epochs, warmup_epochs=full.warmup_epochs) == full
     return begun if same else None

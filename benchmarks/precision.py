@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.nn import functional
 
-from automl.backbones import build, find, freeze, set_train_mode
+from automl.backbones import build, find
 from automl.paths import write_atomic
+from automl.screening.feasibility import training_step
+from automl.screening.latency import timed
+from automl.training import Precision
 from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results" / "precision.csv"
@@ -29,26 +32,21 @@ BACKBONES = (
     *("timm/mobilenetv2_100.ra_in1k", "timm/convnext_atto.d2_in1k", "timm/regnety_004.pycls_in1k"),
     *("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "timm/resnet50.a1_in1k"),
 )
+CPU = torch.device("cpu")
+BFLOAT16 = Precision(torch.bfloat16, True, "compared")
+FLOAT32 = Precision(None, True, "compared")
 DEPTHS, SIDE, BATCH, STEPS, ROUNDS = (0.0, 0.5, 0.75), 224, 16, 4, 2
 
 
-def step_seconds(name: str, depth: float, *, bfloat16: bool) -> float:
+def step_seconds(name: str, depth: float, precision: Precision) -> float:
     """Return the seconds of the fastest of some training steps on the CPU."""
     model = build(find(name), 3, resolution=SIDE, weights=None).to(memory_format=torch.channels_last)
-    freeze(model, depth)
-    set_train_mode(model)
-    images = torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
-    updater = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-4)
-    found = []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = functional.cross_entropy(model(images), torch.zeros(BATCH, dtype=torch.long))
-        loss.backward()
-        updater.step()
-        updater.zero_grad()
-        found.append(time.perf_counter() - began)
-    return min(found)
+
+    def images(count: int) -> torch.Tensor:
+        return torch.randn(count, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+
+    step = training_step(model, depth, images, precision=precision, device=CPU)
+    return min(timed(partial(step, BATCH, True), CPU, time.perf_counter) for _ in range(STEPS))
 
 
 def main() -> None:
@@ -56,7 +54,7 @@ def main() -> None:
     rows = []
     for name in BACKBONES:
         for depth in DEPTHS:
-            rounds = [[step_seconds(name, depth, bfloat16=each) for each in (True, False)] for _ in range(ROUNDS)]
+            rounds = [[step_seconds(name, depth, each) for each in (BFLOAT16, FLOAT32)] for _ in range(ROUNDS)]
             low, full = (min(each) for each in zip(*rounds, strict=True))
             rows.append((name, depth, round(low, 3), round(full, 3), round(low / full, 2)))
     columns = ["backbone", "freeze_depth", "bfloat16_seconds", "float32_seconds", "ratio"]

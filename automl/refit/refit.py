@@ -73,7 +73,8 @@ def refit(
     folder, spec = study.refit, wanted.spec
     if on:
         spec = replace(spec, epochs=on, learning_rate=RATE_ON * spec.learning_rate, warmup_epochs=on / 4)
-    if folder.spec.exists() and not _is_same(folder.spec, spec):
+    begun = TrialSpec.read(folder.spec)
+    if folder.spec.exists() and (begun is None or begun.identity != spec.identity):
         folder.checkpoint.unlink(missing_ok=True)
     started = time.monotonic()
     outcome = run_trial(
@@ -112,14 +113,6 @@ def refit(
     metrics = _package(outcome.model, wanted, study, dataset, training, max_pixels=max_pixels)
     folder.checkpoint.unlink(missing_ok=True)
     return metrics
-
-
-def _is_same(path: Path, spec: TrialSpec) -> bool:
-    """Whether what was begun there may go on as `spec`; not where it cannot be read."""
-    try:
-        return TrialSpec.from_dict(json.loads(path.read_text())).identity == spec.identity
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
 
 
 def _last_epoch(folder: TrialFolder) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from automl.screening.cost import Cost
 from automl.screening.embed import embed, embedding_path, load_embedding, save_embedding
-from automl.screening.feasibility import Cost, measure_cost
+from automl.screening.feasibility import measure_cost
 from automl.screening.imagenet_top1 import imagenet_top1
 from automl.screening.latency import Latency, Speed, measure_latency, measure_speed
 from automl.screening.probe import MAX_IMAGES, Probe, knn_probe, linear_probe, probe_of

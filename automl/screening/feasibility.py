@@ -1,28 +1,25 @@
-"""What a backbone costs on this device: seconds per image forward and per training step, memory."""
+"""Measure what a backbone costs on this device: seconds per image forward and per training step, memory."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from automl.backbones import freeze, set_train_mode
+from automl.screening.cost import Cost
 from automl.screening.latency import timed
 from automl.screening.memory import available_mb, largest_batch, step_memory_mb
 from automl.training import Precision, peak_memory_mb, reset_peak_memory
 
-__all__ = ["Cost", "measure_cost"]
+__all__ = ["measure_cost", "training_step"]
 
 PROBED_DEPTHS = (0.0, 0.5)
-_BY_DEPTH = ("fixed_seconds", "step_seconds", "fixed_mb", "image_mb")
 SMALLER = 4  # times fewer images in the steps that show what a step takes whatever its images
 STEPS = 5  # at most; the fastest counts: whatever else the machine does only slows a step down
 SURE = 1.03  # times the fastest, that another one may have taken for it to count at once
@@ -30,101 +27,8 @@ ENOUGH_SECONDS = 4.0  # of steps at one depth
 MOST_ALONE = 2.0  # times an image that passes alone, that one of a batch should take; most take less
 MOST_FORWARDS = 8.0  # that a training step should take; forward, backward and update are three or four of them
 TRIES = 3
+ROUNDS = 2  # of the precisions
 QUICKER = 0.9  # times as long in the device's own precision, that a step in another should take at most
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What was measured for one backbone at one resolution.
-
-    forward_seconds: per image, in evaluation mode.
-    fixed_seconds, step_seconds: of a training step (the first whatever the batch, as the optimiser's update and what
-        each call costs; the second for each of its images), by freeze depth.
-    latency_ms: median of one image.
-    fixed_mb, image_mb: memory of a training step (the first whatever the batch, the second for each of its images), by
-        freeze depth.
-    available_mb: memory that there was on the device.
-    batch_norm: whether it has BatchNorm, whose statistics are estimated anew before every evaluation where it trains.
-    training_dtype: of the training steps: "auto", or the name of a precision that was quicker than the device's own.
-    dtype_seconds: of a training step with half of it frozen, in each precision tried, where several were.
-    """
-
-    forward_seconds: float
-    step_seconds: dict[float, float]
-    start_seconds: float
-    latency_ms: float
-    peak_memory_mb: float
-    parameters: int
-    device: str = ""
-    batch_norm: bool = True
-    fixed_seconds: dict[float, float] = field(default_factory=dict)
-    fixed_mb: dict[float, float] = field(default_factory=dict)
-    image_mb: dict[float, float] = field(default_factory=dict)
-    available_mb: float = 0.0
-    training_dtype: str = "auto"
-    dtype_seconds: dict[str, float] = field(default_factory=dict)
-
-    def largest_batch(self, depth: float, *, pixels: float, share: float) -> int | None:
-        """Return how many images of a training step fit into `share` of the memory; None if it was not measured.
-
-        Args:
-            pixels: Pixels of an image over those of the images measured.
-        """
-        if not self.image_mb:
-            return None
-        fixed, image = self._at(self.fixed_mb, depth), self._at(self.image_mb, depth)
-        return largest_batch(fixed, image * pixels, self.available_mb * share)
-
-    def step_mb(self, depth: float, *, images: int, pixels: float) -> float | None:
-        """Return the MB that a training step of `images` images takes; None if it was not measured. Else as
-        `largest_batch`."""
-        if not self.image_mb:
-            return None
-        return self._at(self.fixed_mb, depth) + images * pixels * self._at(self.image_mb, depth)
-
-    @staticmethod
-    def _at(known: dict[float, float], depth: float) -> float:
-        depths = sorted(known)
-        return float(np.interp(depth, depths, [known[each] for each in depths]))
-
-    def training_seconds_per_image(self, depth: float, *, batch_size: int, pixels: float = 1.0) -> float:
-        """Seconds per image and epoch of training at `depth` in batches of `batch_size`, linear between the depths
-        measured.
-
-        At depth 1 only the head trains, on top of one forward pass.
-
-        Args:
-            pixels: Pixels of an image over those of the images measured.
-        """
-        fixed = self._at({**self.fixed_seconds, 1.0: 0.0}, depth)
-        return fixed / batch_size + pixels * self._at({**self.step_seconds, 1.0: self.forward_seconds}, depth)
-
-    def epoch_seconds(
-        self,
-        depth: float,
-        train_images: int,
-        evaluated_images: int,
-        *,
-        recalibration_images: int = 0,
-        batch_size: int,
-        pixels: float = 1.0,
-    ) -> float:
-        """Seconds of one epoch: training, the passes that estimate BatchNorm's statistics, where some trains, and
-        evaluation."""
-        training = self.training_seconds_per_image(depth, batch_size=batch_size, pixels=pixels)
-        passed = evaluated_images + (recalibration_images if self.batch_norm and depth < 1.0 else 0)
-        return training * train_images + pixels * self.forward_seconds * passed
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON value; depths become strings."""
-        plain = asdict(self)
-        return plain | {name: {str(depth): value for depth, value in plain[name].items()} for name in _BY_DEPTH}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Cost:
-        """Inverse of `to_dict`."""
-        by_depth = {name: {float(key): each for key, each in value.get(name, {}).items()} for name in _BY_DEPTH}
-        return cls(**(value | by_depth))
 
 
 def measure_cost(
@@ -159,33 +63,28 @@ def measure_cost(
     def images(count: int) -> torch.Tensor:
         return torch.randn(count, 3, resolution, resolution, device=device).contiguous(memory_format=format)
 
-    training, dtypes = precision, dict[str, float]()
+    training, dtype_seconds = precision, dict[str, float]()
     if others:
-        half = {
-            each: _training_step(model, PROBED_DEPTHS[1], images, precision=each, device=device)
+        steps = {
+            each: training_step(model, PROBED_DEPTHS[1], images, precision=each, device=device)
             for each in (precision, *others)
         }
-        most = [largest_batch(*step_memory_mb(step, model, device), available) for step in half.values()]
-        size = max(1, min(batch_size, *most))
-        for _ in range(2):  # in turns: what else the machine does comes and goes
-            for each, step in half.items():
-                step(size, True)
-                seconds_of_step = _fastest(partial(step, size, True), device, clock)
-                dtypes[each.name] = min(dtypes.get(each.name, math.inf), seconds_of_step)
-        quickest = min(half, key=lambda each: dtypes[each.name])
-        if dtypes[quickest.name] <= QUICKER * dtypes[precision.name]:
-            training = quickest
+        most = [largest_batch(*step_memory_mb(step, model, device), available) for step in steps.values()]
+        taken = _in_turns(steps, max(1, min(batch_size, *most)), device, clock)
+        quickest = min(taken, key=lambda each: taken[each])
+        training = quickest if taken[quickest] <= QUICKER * taken[precision] else precision
+        dtype_seconds = {each.name: value for each, value in taken.items()}
     fixed: dict[float, float] = {}
     per_image: dict[float, float] = {}
     sizes: dict[float, int] = {}
     for depth in PROBED_DEPTHS:
-        step = _training_step(model, depth, images, precision=training, device=device)
+        step = training_step(model, depth, images, precision=training, device=device)
         fixed[depth], per_image[depth] = step_memory_mb(step, model, device)
         sizes[depth] = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
     forward, whole, part = math.inf, dict.fromkeys(PROBED_DEPTHS, math.inf), dict.fromkeys(PROBED_DEPTHS, math.inf)
     for _ in range(TRIES):
         for depth, size in sizes.items():
-            step = _training_step(model, depth, images, precision=training, device=device)
+            step = training_step(model, depth, images, precision=training, device=device)
             for found, count in ((whole, size), (part, _fewer(size))):
                 step(count, True)
                 found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
@@ -211,11 +110,11 @@ def measure_cost(
         image_mb=per_image,
         available_mb=available,
         training_dtype="auto" if training is precision else training.name,
-        dtype_seconds=dtypes,
+        dtype_seconds=dtype_seconds,
     )
 
 
-def _training_step(
+def training_step(
     model: nn.Module, depth: float, images: Callable[[int], torch.Tensor], *, precision: Precision, device: torch.device
 ) -> Callable[[int, bool], None]:
     """Return a function that takes one training step of `model`, frozen to `depth`, with so many images; without the
@@ -237,6 +136,21 @@ def _training_step(
             updater.zero_grad()
 
     return step
+
+
+def _in_turns(
+    steps: Mapping[Precision, Callable[[int, bool], None]],
+    size: int,
+    device: torch.device,
+    clock: Callable[[], float],
+) -> dict[Precision, float]:
+    """Seconds of each step with `size` images, the fastest of two rounds: what else the machine does comes and goes."""
+    found = dict.fromkeys(steps, math.inf)
+    for _ in range(ROUNDS):
+        for each, step in steps.items():
+            step(size, True)
+            found[each] = min(found[each], _fastest(partial(step, size, True), device, clock))
+    return found
 
 
 def _fewer(size: int) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,14 @@ class TrialSpec:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> TrialSpec:
         return cls(**{**value, "background": tuple(value["background"])})
+
+    @classmethod
+    def read(cls, path: Path) -> TrialSpec | None:
+        """Return what `to_json` of this version or an older one wrote; None where nothing can be read."""
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
 
 def trains_on_embeddings(params: Mapping[str, Any]) -> bool:
