@@ -28,6 +28,9 @@ class Cost:
     batch_norm: whether it has BatchNorm, whose statistics are estimated anew before every evaluation where it trains.
     training_dtype: of the training steps: "auto", or the name of a precision that was quicker than the device's own.
     dtype_seconds: of a training step with half of it frozen, in each precision tried, where several were.
+
+    Raises:
+        ValueError: A precision is named that took no seconds.
     """
 
     forward_seconds: float
@@ -44,6 +47,10 @@ class Cost:
     available_mb: float = 0.0
     training_dtype: str = "auto"
     dtype_seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.training_dtype != "auto" and not self.dtype_seconds.get(self.training_dtype, 0.0) > 0.0:
+            raise ValueError(f"no seconds of a training step in {self.training_dtype!r} are known")
 
     def largest_batch(self, depth: float, *, pixels: float, share: float) -> int | None:
         """Return how many images of a training step fit into `share` of the memory; None if it was not measured.

@@ -74,6 +74,7 @@ def measure_cost(
         quickest = min(taken, key=lambda each: taken[each])
         training = quickest if taken[quickest] <= QUICKER * taken[precision] else precision
         dtype_seconds = {each.name: value for each, value in taken.items()}
+        steps.clear()  # with the moments and images that they hold, which the memory below does not count
     fixed: dict[float, float] = {}
     per_image: dict[float, float] = {}
     sizes: dict[float, int] = {}

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -160,6 +163,26 @@ def test_training_steps_compute_in_what_is_quicker(slower: float, dtype: str) ->
     assert cost.forward_seconds == pytest.approx(slower), "evaluation stays as the device is best"
     assert each_image(cost) == pytest.approx(2 * [1.0 if dtype == "float32" else slower])
     assert Cost.from_dict(json.loads(json.dumps(cost.to_dict()))) == cost
+
+
+def test_what_compared_precisions_holds_no_memory_while_steps_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+    after, adamw = list[int](), torch.optim.AdamW
+
+    def kept(*arguments: Any, **options: Any) -> torch.optim.Optimizer:
+        gc.collect()
+        after.append(len(alive))
+        made = adamw(*arguments, **options)
+        alive.add(made)
+        return made
+
+    monkeypatch.setattr(torch.optim, "AdamW", kept)
+    measure_cost(
+        tiny("test_resnet"), resolution=32, batch_size=8, device=CPU, precision=BFLOAT16, start_seconds=0,
+        latency_ms=1.0, others=[CHANNELS_LAST], clock=Clock(),
+    )  # fmt: skip
+    assert after[:3] == [0, 1, 0], "two of the comparison, then none of them"
+    assert max(after[3:]) <= 1
 
 
 def speed(model: nn.Module, batch: int) -> Speed:

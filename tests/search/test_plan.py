@@ -371,6 +371,16 @@ def test_a_plan_with_no_list_where_there_should_be_one_is_refused(tmp_path: Path
         load_plan(tmp_path / "plan.json")
 
 
+@pytest.mark.parametrize("dtype", ["float64", None, 3, ["float32"]])
+@pytest.mark.parametrize("seconds", [{}, None, {"float32": "1"}, {"float32": 0.0}])
+def test_a_plan_whose_precision_took_no_seconds_is_refused(tmp_path: Path, dtype: object, seconds: object) -> None:
+    content = json.loads(plan(120.0, FOUR).to_json())
+    content["screening"][0] |= {"training_dtype": dtype, "dtype_seconds": seconds}
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="cannot read the plan"):
+        load_plan(tmp_path / "plan.json")
+
+
 def test_the_plan_in_words_names_everything() -> None:
     lines = "\n".join(plan_lines(plan(120.0, FOUR), dataset()))
     assert "Plan: 150 images in 2 classes (100 train, 20 validation, 30 test)" in lines
