@@ -533,7 +533,8 @@ def test_a_batch_that_does_not_fit_is_passed_in_equal_parts(folder: StudyFolder)
 def test_a_trial_trains_in_the_precision_that_the_screening_found_quicker(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(ONE_GROUP))
     assert start(driver).spec.dtype == "auto"
-    driver._costs.costs = {name: replace(each, training_dtype="float32") for name, each in driver._costs.costs.items()}
+    quicker: dict[str, Any] = {"training_dtype": "float32", "dtype_seconds": {"bfloat16": 2.0, "float32": 1.0}}
+    driver._costs.costs = {name: replace(each, **quicker) for name, each in driver._costs.costs.items()}
     assignment = start(driver)
     assert assignment.spec.dtype == "float32"
     assert driver.record.study.get_trials()[1].user_attrs["spec"]["dtype"] == "float32"
