@@ -9,6 +9,7 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from automl.errors import last_line
 from automl.handing_over import add_stage
 from automl.job import Job
 from automl.ranking import leaderboard
@@ -58,11 +59,13 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
     def done(index: int, result: Any) -> None:
         wanted = runs[index]
         if isinstance(result, Exception):
-            why = str(result).strip().splitlines()[-1][:500]
+            why = last_line(result)[:500]
             kept["failed"][str(wanted.trial)] = why
             logger.warning("trial %d could not be trained again: %s", wanted.trial, why)
         else:
             kept["done"].append(result)
+            if not any(each.trial == wanted.trial for each in _still(runs, kept)):
+                kept["failed"].pop(str(wanted.trial), None)
             logger.info("trial %d trained again, %d of %d: %s %.4f after %.0f s", wanted.trial, wanted.run, often,
                         wanted.spec.metric, result["score"], result["seconds"])  # fmt: skip
         study.set_user_attr("confirmation", kept)
@@ -75,9 +78,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
     try:
         train()
         if kept["failed"] and driver.clock.before_refit(trials) > 0:  # once more, as trials are: a worker may be lost
-            over = {(each["trial"], each["run"]) for each in kept["done"]}
-            runs = [each for each in runs if str(each.trial) in kept["failed"] and (each.trial, each.run) not in over]
-            kept["failed"] = {}
+            runs = [each for each in _still(runs, kept) if str(each.trial) in kept["failed"]]
             train()
         _choose(job, study)
     finally:
@@ -112,6 +113,12 @@ def _kept(study: optuna.Study, trials: list[FrozenTrial], often: int) -> dict[st
     earlier = confirmation_of(study).get("done", [])
     done = [each for each in earlier if each["trial"] in numbers]
     return {"trials": numbers, "runs": often, "done": done, "failed": {}}
+
+
+def _still(runs: list[ConfirmationRun], kept: dict[str, Any]) -> list[ConfirmationRun]:
+    """Return those of `runs` that are not done."""
+    over = {(each["trial"], each["run"]) for each in kept["done"]}
+    return [each for each in runs if (each.trial, each.run) not in over]
 
 
 def _run(job: Job, driver: Driver, trial: FrozenTrial, run: int) -> ConfirmationRun:

@@ -32,6 +32,7 @@ __all__ = [
     "UnknownBackboneError",
     "UsageError",
     "did_you_mean",
+    "last_line",
 ]
 
 
@@ -91,3 +92,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ``': did you mean "x"?'`` for the closest known word, or an empty string."""
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f': did you mean "{close[0]}"?' if close else ""
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, or what it is where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

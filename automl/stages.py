@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from automl.backbones import check_readable, find, locate_all
 from automl.config import SearchConfig
 from automl.data import Dataset, build_cache, prepare
-from automl.errors import ConfigError, NoTrialFinishedError, UsageError
+from automl.errors import ConfigError, NoTrialFinishedError, UsageError, last_line
 from automl.paths import StudyFolder
 from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, in_words, refit
 from automl.screening import Choice
@@ -175,8 +175,7 @@ def screen(
     left_out = []
     for (_, spec, _), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
-            lines = str(each).strip().splitlines()
-            left_out.append(Choice(spec.backbone, False, f"it cannot be screened: {lines[-1] if lines else each}"))
+            left_out.append(Choice(spec.backbone, False, f"it cannot be screened: {last_line(each)}"))
         elif each is None:
             left_out.append(Choice(spec.backbone, False, NO_TIME))
     for choice in left_out:
@@ -194,7 +193,7 @@ def measure_anew(config: SearchConfig, screened: Sequence[Screened], classes: in
     speeds = {name: each for (name, _, _), each in zip(wanted, found, strict=True)}
     for name, each in speeds.items():
         if isinstance(each, BaseException):
-            logger.warning("the latency of %s could not be measured: %s", name, str(each).strip().splitlines()[-1])
+            logger.warning("the latency of %s could not be measured: %s", name, last_line(each))
     more = {name: each for name, each in speeds.items() if isinstance(each, dict)}
     return [replace(each, speeds={**each.speeds, **more.get(each.backbone, {})}) for each in screened]
 

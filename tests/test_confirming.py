@@ -159,6 +159,44 @@ def test_one_that_cannot_be_trained_again_is_out_and_says_why(place: Path, monke
         assert kept["winner"] != numbers[0]
 
 
+@pytest.mark.parametrize("retried", ["succeeds", "is cut off"])
+def test_who_failed_is_out_until_a_second_try_succeeds(
+    place: Path, monkeypatch: pytest.MonkeyPatch, retried: str
+) -> None:
+    run_of, each_task = confirming.ConfirmationRun.of, confirming.each_task
+    weights: dict[int, Any] = {}
+    calls: list[list[int]] = []
+
+    def without_weights(trial: int, run: int, spec: Any, **options: Any) -> Any:
+        made = run_of(trial, run, spec, **options)
+        weights.setdefault(trial, made.spec.weights)
+        if trial == next(iter(weights)):
+            object.__setattr__(made.spec, "weights", str(place / "gone.safetensors"))
+        return made
+
+    def twice(function: Any, work: list[Any], *rest: Any, **options: Any) -> Any:
+        calls.append([each.trial for _, each in work])
+        if len(calls) == 2 and retried == "is cut off":
+            return [None] * len(work)
+        if len(calls) == 2:
+            for _, each in work:
+                object.__setattr__(each.spec, "weights", weights[each.trial])
+        return each_task(function, work, *rest, **options)
+
+    monkeypatch.setattr(confirming.ConfirmationRun, "of", without_weights)
+    monkeypatch.setattr(confirming, "each_task", twice)
+    folder = place / "runs" / retried.replace(" ", "-")
+    assert search(place, folder.name, "--repeats", 1).code == 0
+    kept, first = kept_of(folder), next(iter(weights))
+    assert calls[1] == [first]
+    if retried == "succeeds":
+        assert kept["failed"] == {}
+        assert {each["trial"] for each in kept["done"]} == set(kept["trials"])
+    else:
+        assert list(kept["failed"]) == [str(first)]
+        assert "gone.safetensors" in kept["failed"][str(first)]
+
+
 def test_a_validation_split_that_was_given_stays(place: Path) -> None:
     table = []
     for path in sorted((place / "images").glob("*/*.png")):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from automl import errors
-from automl.errors import AutoMLError, ConfigError, did_you_mean
+from automl.errors import AutoMLError, ConfigError, did_you_mean, last_line
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
 
@@ -30,7 +30,7 @@ def test_builtins_that_a_caller_would_catch() -> None:
 
 
 def test_everything_is_exported() -> None:
-    assert set(errors.__all__) == {each.__name__ for each in CLASSES} | {"did_you_mean"}
+    assert set(errors.__all__) == {each.__name__ for each in CLASSES} | {"did_you_mean", "last_line"}
 
 
 def test_an_output_error_keeps_its_message() -> None:
@@ -50,3 +50,8 @@ def test_a_config_error_holds_one_line_per_mistake() -> None:
 )
 def test_did_you_mean(given: str, hint: str) -> None:
     assert did_you_mean(given, iter(["resnet50", "convnext_tiny"])) == hint
+
+
+def test_the_last_line_of_a_message_or_what_it_is() -> None:
+    assert last_line(ValueError("first\n last \n")) == "last"
+    assert last_line(MemoryError()) == "MemoryError"

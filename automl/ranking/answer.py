@@ -35,8 +35,11 @@ def answer(board: Leaderboard) -> list[str]:
         sentences.append("No trial has finished: this one was pruned, and its score is that of an early epoch.")
     elif best.ci95:
         sentences.append(_ties(board))
-    if board.best_corrected is not None and board.confirmation is None:
-        sentences.append(_luck(board.metric, board.best_corrected))
+    if board.best_corrected is not None:
+        if board.confirmation is None:
+            sentences.append(_luck(board.metric, board.best_corrected))
+        elif board.confirmation.redrawn:
+            sentences.append(_searched(board, board.best_corrected))
     sentences += board.trained_again
     test = words.test_score(board)
     if test is not None:
@@ -87,6 +90,16 @@ def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
     return (
         f"{name} was chosen: trained again {often} {where}, as {len(found.trials)} of the best were, it scored "
         f"{words.number(metric, found.chosen.score)} {'there' if once else 'on average'}; {found.why}.{expected}"
+    )
+
+
+def _searched(board: Leaderboard, found: BestCorrected) -> str:
+    """What the best score of the search is worth, where others than its trial may have been chosen since."""
+    metric, sign = board.metric, 1 if board.direction == "maximize" else -1
+    score = words.number(metric, found.value + sign * found.luck)
+    return (
+        f"The best score of the search, {score}, was picked from {found.trials:,}: less the luck of that it is worth "
+        f"{words.number(metric, found.value)} (95 % interval {words.bounds(metric, found.ci95)})."
     )
 
 

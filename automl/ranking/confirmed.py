@@ -99,7 +99,8 @@ class Confirmation:
 
 
 def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) -> Confirmation | None:
-    """Return the confirmation of `study`, None before two configurations were trained again.
+    """Return the confirmation of `study`, None before two configurations were trained again, one of them the best of
+    the search, unless that failed.
 
     Where predictions are missing there are no intervals, and the best mean wins.
 
@@ -113,6 +114,8 @@ def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) 
     trials = {each.number: each for each in study.get_trials(deepcopy=False) if each.number in kept.get("trials", [])}
     numbers = [number for number in kept.get("trials", []) if number in trials and str(number) not in failed]
     by_run = {(int(each["trial"]), int(each["run"])): each for each in kept.get("done", [])}
+    if winner is None and numbers and numbers[:1] == kept.get("trials", [])[:1] and (numbers[0], 1) not in by_run:
+        return None  # the best of the search was cut off: no other may be chosen in its place
     if any((number, 1) not in by_run for number in numbers):  # cut off in the first run: those that had theirs
         numbers = [number for number in numbers if (number, 1) in by_run]
     runs = [run for run in sorted({run for _, run in by_run}) if all((number, run) in by_run for number in numbers)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from automl.ranking.ranks import superseded
 from automl.search.snapshot import view
 
 __all__ = ["MIN_TRIALS", "Importance", "importance", "importance_by_backbone"]
@@ -37,18 +38,25 @@ def importance(study: optuna.Study) -> Importance:
     default. Optuna advises at least 5 trials above the target quantile, so the quantile is the paper's 0.1 or as much
     as holds 5 trials, and fewer than 10 finished trials give no answer.
     """
-    return _importance(study, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), skip=())
+    return _importance(study, _finished(study), skip=())
 
 
 def importance_by_backbone(study: optuna.Study, most: int | None = None) -> dict[str, Importance]:
     """Return the importance of the other parameters among the trials of each backbone, the most tried one first; of so
     many backbones at `most`."""
     trials: defaultdict[str, list[FrozenTrial]] = defaultdict(list)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    for trial in _finished(study):
         if "backbone" in trial.params:
             trials[str(trial.params["backbone"])].append(trial)
     tried = sorted(trials, key=lambda name: (-len(trials[name]), name))
     return {name: _importance(study, trials[name], skip=("backbone",)) for name in tried[:most]}
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that finished; of one that was trained on, what came of it last."""
+    trials = study.get_trials(deepcopy=False)
+    hidden = superseded(trials)
+    return [each for each in trials if each.state == TrialState.COMPLETE and each.number not in hidden]
 
 
 def _importance(study: optuna.Study, trials: Sequence[FrozenTrial], skip: Sequence[str]) -> Importance:

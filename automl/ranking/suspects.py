@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +75,15 @@ def find_suspects(
         targets, groups, paths, splits: Of every row of the manifest; without groups each image stands for itself.
         predicted: The class that the best trial sees in validation images, by row.
     """
-    rows = embedding.rows
-    labels = targets[rows]
-    probabilities = _cross_validated(embedding.vectors, labels, None if groups is None else groups[rows], seed)
+    everywhere = targets[embedding.rows]
+    units = None if groups is None else groups[embedding.rows]
+    many, few = _by_images(everywhere, units)
+    kept = np.isin(everywhere, many)
+    rows, labels = embedding.rows[kept], everywhere[kept]
+    probabilities = _cross_validated(embedding.vectors[kept], labels, None if units is None else units[kept], seed)
     if probabilities is None:
         return None
-    present = np.unique(labels)
+    present = many
     own = np.searchsorted(present, labels)
     n = np.arange(len(rows))
     suggested = probabilities.argmax(axis=1)
@@ -107,6 +111,9 @@ def find_suspects(
         f"cross-validated in {FOLDS} folds{' of whole groups' if groups is not None else ''}; test images are not "
         "looked at. The lower its own accuracy, the more of these are hard images and not wrong labels."
     )
+    if len(few):
+        named = ", ".join(classes[each] for each in few[:10].tolist()) + (" and more" if len(few) > 10 else "")
+        note += f" Classes of fewer than {FOLDS} {'groups' if groups is not None else 'images'} are left out: {named}."
     if checked:
         note += (
             f" Of {len(checked)} validation images that it doubted, the best trial, which was not trained on them, "
@@ -117,13 +124,20 @@ def find_suspects(
     return Suspects(len(rows), len(doubtful), len(checked), len(cleared), accuracy, note, listed)
 
 
+def _by_images(labels: NDArray[np.int64], groups: NDArray[np.int64] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the classes that have an image (of a group of its own) for each fold, and those that have not."""
+    present, counts = np.unique(labels, return_counts=True)
+    if groups is not None:
+        counts = np.array([len(np.unique(groups[labels == label])) for label in present])
+    return present[counts >= FOLDS], present[counts < FOLDS]
+
+
 def _cross_validated(
     vectors: NDArray[np.floating], labels: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int
 ) -> NDArray[np.float64] | None:
-    """Probabilities ``(n, classes present)``, or None where a class has too few images or groups."""
-    present, counts = np.unique(labels, return_counts=True)
-    units = counts if groups is None else [len(np.unique(groups[labels == label])) for label in present]
-    if len(present) < 2 or min(units) < FOLDS or not np.isfinite(vectors).all():
+    """Probabilities ``(n, classes present)``, or None where there is nothing to tell apart."""
+    present = np.unique(labels)
+    if len(present) < 2 or not np.isfinite(vectors).all():
         return None
     from sklearn.decomposition import PCA  # takes a while to import
     from sklearn.linear_model import LogisticRegression

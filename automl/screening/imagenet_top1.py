@@ -36,7 +36,10 @@ C = TypeVar("C", bound=Judged)
 
 
 def imagenet_top1(backbone: Backbone) -> float | None:
-    """Return the published ImageNet-1k top-1 accuracy (0…1) of a backbone's weights, or None if none is published."""
+    """Return the published ImageNet-1k top-1 accuracy (0…1) of a backbone's weights, or None if none is published.
+
+    Weights that a person names by a file are taken to be these.
+    """
     if backbone.provider == "torchvision":
         metrics = torchvision_weights(backbone).meta["_metrics"].get("ImageNet-1K", {})
         return round(metrics["acc@1"] / 100, 5) if "acc@1" in metrics else None

@@ -233,7 +233,7 @@ def _computed_in(screened: Sequence[Screened], kept: Sequence[str]) -> list[dict
     )
     own = max(found[0].cost.dtype_seconds, key=lambda each: found[0].cost.dtype_seconds[each])
     reason = f"with half frozen, a step takes of one in {own}: {ratios}; others train, and all are evaluated, in {own}"
-    return [{"name": "training precision", "value": found[0].cost.training_dtype, "reason": reason}]
+    return [{"name": "training precision", "value": f"{found[0].cost.training_dtype} on a CPU", "reason": reason}]
 
 
 def _trained_again(seconds: float, repeats: int, *, redrawn: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from automl.errors import OutputError
+from automl.errors import OutputError, last_line
 from automl.paths import StudyFolder
 from automl.search.assignment import Assignment
 from automl.search.cluster import Resources, each_task
@@ -101,7 +101,7 @@ def run_one(
     if found is None:  # interrupted
         return
     if isinstance(found, Exception):
-        driver.finish(assignment.number, error=str(found).strip().splitlines()[-1])
+        driver.finish(assignment.number, error=last_line(found))
         return
     for facts in found:
         driver.report(assignment.number, facts)

@@ -18,7 +18,7 @@ from automl.screening import Cost, embed, imagenet_top1, knn_probe, linear_probe
 from automl.search.screen import CPU_BATCH, LATENCY_SECONDS, PASSES
 from automl.search.spec import TrialSpec
 from automl.search.trial import variant_of
-from automl.training import Normalise, choose_device, choose_precision, fine_tune
+from automl.training import Normalise, choose_device, choose_precision, fine_tune, other_precisions
 from benchmarks.proxies.sets import Prepared
 from benchmarks.proxies.trainability import Look, look
 
@@ -86,6 +86,9 @@ def screening_row(prepared: Prepared, name: str) -> dict[str, Any]:
         _add(row, key, found.right, seconds)
     array = _pixels(prepared, spec, spec.resolution)
     model = _model(prepared, spec, spec.resolution)
+    cost, row["cost_seconds"] = _timed(
+        lambda: _cost(model, resolution=spec.resolution, device=device, precision=precision)
+    )
     row["epoch_seconds"] = _timed(
         lambda: fine_tune(
             model,
@@ -98,6 +101,7 @@ def screening_row(prepared: Prepared, name: str) -> dict[str, Any]:
             std=find(name).std,
             device=device,
             precision=precision,
+            training_precision=choose_precision(device, cost.training_dtype),
             seed=0,
             epochs=1,
             batch_size=spec.batch_size,
@@ -105,16 +109,20 @@ def screening_row(prepared: Prepared, name: str) -> dict[str, Any]:
             augmentation=spec.augmentation,
         )
     )[1]
-    row["cost_seconds"] = _timed(lambda: _cost(model, resolution=spec.resolution, device=device, precision=precision))[
-        1
-    ]
     return row
 
 
 def _cost(model: nn.Module, **how: Any) -> Cost:
     """Measure the latency and the cost of `model`, as the screening does."""
     speed = measure_speed(model, batch=CPU_BATCH, repeats=PASSES, seconds=LATENCY_SECONDS, **how)
-    return measure_cost(model, batch_size=CPU_BATCH, start_seconds=0, latency_ms=speed.one.median_ms, **how)
+    return measure_cost(
+        model,
+        batch_size=CPU_BATCH,
+        start_seconds=0,
+        latency_ms=speed.one.median_ms,
+        others=other_precisions(how["device"]),
+        **how,
+    )
 
 
 def to_hex(right: npt.NDArray[np.bool_]) -> str:

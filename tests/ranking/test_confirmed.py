@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from automl.paths import StudyFolder, make_folder
-from automl.ranking import leaderboard, report, tables, terminal
+from automl.ranking import leaderboard, report, tables, terminal, words
 from automl.ranking.answer import answer
 from automl.ranking.confirmed import Confirmation, choose
 from automl.ranking.facts import schema
@@ -163,6 +163,39 @@ def test_cut_off_in_the_first_run_those_that_had_theirs_are_chosen_from(tmp_path
     assert high - low > found.expected_ci95[1] - found.expected_ci95[0]
     study.set_user_attr("confirmation", {**kept, "done": done[:1]})
     assert choose(folder, study) is None
+
+
+def test_no_other_is_chosen_in_place_of_the_best_of_the_search_that_was_cut_off(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96, 0.94], [0.90, 0.95, 0.99], [5.0, 5.0, 5.0])
+    kept = study.user_attrs["confirmation"]
+    others = [each for each in kept["done"] if each["trial"] != 0]
+    study.set_user_attr("confirmation", {**kept, "done": others})
+    assert choose(folder, study) is None
+    first = best_trial(study)
+    assert first is not None
+    assert first.number == 0
+    study.set_user_attr("confirmation", {**kept, "done": others, "failed": {"0": "diverged after 1 epochs"}})
+    found = choose(folder, study)
+    assert found is not None
+    assert (found.winner, [each.trial for each in found.trials]) == (2, [2, 1])
+
+
+def test_beside_the_confirmed_stands_what_the_best_of_the_search_is_worth(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96, 0.94], [0.90, 0.95], [5.0, 5.0, 5.0])
+    found = choose(folder, study)
+    assert found is not None
+    decided(study, found)
+    board = leaderboard.build(folder, study=study)
+    assert board.best_corrected is not None
+    worth = words.number(board.metric, board.best_corrected.value)
+    (told,) = [each for each in answer(board) if each.startswith("The best score of the search")]
+    assert told.startswith(
+        f"The best score of the search, 98.0 %, was picked from 3: less the luck of that it is worth {worth}"
+    )
+    assert words.bounds(board.metric, board.best_corrected.ci95) in told
+    assert told in tables.to_markdown(board)
 
 
 def test_of_a_part_of_the_study_the_winner_is_among_what_is_left(tmp_path: Path) -> None:

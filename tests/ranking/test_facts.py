@@ -271,6 +271,17 @@ def test_importance_within_a_backbone_is_that_of_its_trials_alone() -> None:
     assert set(importance(study).shares) == {"backbone", "x", "y"}
 
 
+def test_importance_counts_a_trial_that_was_trained_on_once() -> None:
+    study = optuna.create_study(direction="maximize")
+    spaces = {"x": FloatDistribution(0, 1)}
+    for i in range(12):
+        attrs: dict[str, Any] = {"epochs": 2, "reason": "truncated"} if i == 0 else {"epochs": 4}
+        study.add_trial(create_trial(value=i / 12, params={"x": i / 12}, distributions=spaces, user_attrs=attrs))
+    again = {"epochs": 4, "resumes": 0}
+    study.add_trial(create_trial(value=0.5, params={"x": 0.0}, distributions=spaces, user_attrs=again))
+    assert importance(study).trials == 12
+
+
 def test_terminal_tells_the_same_facts(textile: Any) -> None:
     board, found = told(textile)
     text = table(board, found, width=150)

@@ -22,6 +22,7 @@ from automl.ranking import report, winner_plots, words
 from automl.ranking.gallery import file_link
 from automl.ranking.importance import MIN_TRIALS, importance
 from automl.ranking.leaderboard import build
+from automl.ranking.limits import Limits, limited
 from tests.ranking.html import Page
 
 
@@ -211,6 +212,20 @@ def test_importance_finds_the_parameter_that_matters(textile: Any) -> None:
     assert sum(found.shares.values()) == pytest.approx(1)
     assert (found.trials, found.top) == (60, 6)
     assert importance(textile.study).trials == MIN_TRIALS
+
+
+def test_of_the_quick_ones_the_best_is_what_the_page_says_to_retrain(textile: Any, tmp_path: Path) -> None:
+    limits = Limits(max_latency_ms=12.0)
+    study, _ = limited(textile.study, limits)
+    best = build(textile.folder, study=study).best
+    handed_over = (build(textile.folder, study=textile.study).refit or {})["trial"]
+    assert best is not None
+    assert best.trial != handed_over
+    page = report.write(textile.folder, tmp_path, study=textile.study, limits=limits).read_text("utf-8")
+    told = re.search(r"The package is of trial.*?<code>(.*?)</code> retrains the best", page, flags=re.DOTALL)
+    assert told is not None
+    assert told[1] == best.command == f"automl refit {textile.folder.argument} --trial {best.trial}"
+    assert re.search(rf"Next:</span>\s*<span class=\"command\"><code>{re.escape(best.command)}</code>", page)
 
 
 def test_unwritable_reports_folder_is_one_line(textile: Any, tmp_path: Path) -> None:

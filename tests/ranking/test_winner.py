@@ -132,6 +132,21 @@ def test_too_few_images_of_a_class_are_not_judged() -> None:
     assert find_suspects(embedding, targets, None, ["p"] * 34, ["train"] * 34, ["a", "b"]) is None
 
 
+def test_a_class_of_few_images_is_left_out_and_the_others_are_judged(textile: Any) -> None:
+    whole = features(textile.folder)
+    targets = _targets(textile, whole).copy()
+    few = np.flatnonzero(targets[whole.rows] == 3)[:4]
+    kept = np.sort(np.concatenate([few, np.flatnonzero(targets[whole.rows] != 3)]))
+    embedding = Embedding(whole.backbone, whole.resolution, whole.vectors[kept], whole.rows[kept])
+    wrong = int(embedding.rows[np.flatnonzero(targets[embedding.rows] == 0)[0]])
+    targets[wrong] = 1
+    found = find_suspects(embedding, targets, None, ["p"] * 900, ["train"] * 900, list(HOSTILE), seed=0)
+    assert found is not None
+    assert found.images == len(kept) - 4
+    assert found.listed[0].row == wrong
+    assert f"Classes of fewer than 5 images are left out: {HOSTILE[3]}." in found.note
+
+
 def test_the_map_keeps_classes_together_and_marks_mistakes(textile: Any) -> None:
     embedding = features(textile.folder)
     targets = _targets(textile, embedding)

@@ -122,5 +122,12 @@ def test_the_weight_is_the_density_to_the_power_of_beta_by_trials_with_a_score()
     assert added == pytest.approx([BETA / 8 * np.log(high({"rate": rate})) for rate in rates])
 
 
+def test_an_optuna_by_which_nothing_could_be_weighed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(TPESampler, "_compute_acquisition_func")
+    with pytest.raises(RuntimeError, match="--warm-start needs an Optuna"):
+        make_sampler(0, density=high)
+    make_sampler(0)
+
+
 def test_an_even_density_changes_nothing() -> None:
     assert late(20, lambda params: 1.0) == late(20, None)

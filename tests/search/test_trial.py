@@ -271,6 +271,16 @@ def test_a_frozen_part_does_not_move(study: StudyFolder, tmp_path: Path) -> None
             assert all(name.startswith("fc.") for name in moved)
 
 
+def test_a_screening_compares_the_precisions_of_a_cpu_with_amx(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    cost = screen_backbone(str(study.root), spec_of(**HEAD), [32]).cost
+    assert cost.dtype_seconds.keys() == {"bfloat16", "float32"}
+    slower = cost.dtype_seconds["float32"] > 0.9 * cost.dtype_seconds["bfloat16"]
+    assert cost.training_dtype == ("auto" if slower else "float32")
+
+
 def test_a_screening_measures_what_it_says(study: StudyFolder) -> None:
     found = screen_backbone(str(study.root), spec_of(**HEAD), [32, 64])
     assert (found.backbone, found.resolution) == (RESNET, 32)

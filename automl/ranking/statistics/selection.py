@@ -15,7 +15,7 @@ https://doi.org/10.1007/s10994-018-5714-4):
 
 Bootstrap bias correction draws with replacement, which adds as much noise as halving the images and stops there: it is
 pessimistic where trials differ. Empirical Bayes (B. Efron, JASA 106, 2011) varies less where trials are many and alike,
-but keeps a fifth of the bias among ten. ``benchmarks/selection`` compares them.
+but is off either way among ten, by a sixth of the bias on average. ``benchmarks/selection`` compares them.
 
 **Interval.** Wilson's (on a log scale, for log loss), at five sixths of the effective number of images: the
 estimate varies more than one score. Its end towards better scores reaches at least as far as that of halfway to the

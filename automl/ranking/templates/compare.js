@@ -106,9 +106,12 @@
       ? "On these images the two cannot be told apart."
       : `Trial ${better} is better by more than chance explains, were this the only comparison` +
         (tied ? "; the leaderboard corrects for all of them, and there both are tied." : ".");
+    const again = [a, b].some((row) => at(values.confirmed_score, row) !== null)
+      ? " These are the images of the search, which picked what was trained again; for the choice the means of the new trainings count."
+      : "";
     return `Trial ${at(values.trial, a)} minus trial ${at(values.trial, b)}: ${points(found.value)}${unit}, 95 % interval ` +
       `${points(found.low)} to ${points(found.high)} (paired bootstrap on ${predictions().images.toLocaleString("en")} ` +
-      `images; one comparison, not corrected for how many could be made). ${verdict}`;
+      `images; one comparison, not corrected for how many could be made). ${verdict}${again}`;
   };
 
   const table = (a, b) => {
