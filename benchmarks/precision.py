@@ -6,9 +6,9 @@ A step is 16 images of 224 px, random weights, channels_last, forward, backward 
 each of two rounds, in turns, the fastest counts. A row per backbone and freeze depth goes to `results/precision.csv`.
 
 On two cores of an Intel Xeon with AMX, where `automl` chooses bfloat16, it took 0.3 to 2.1 times as long as float32:
-less for ResNet, RegNet and ViT, more for EfficientNet-Lite and MobileNetV3 where all or half of them trains. `automl` decides by a step half of which
-trains; of these eight that is wrong for ConvNeXt-atto alone, which stays in bfloat16 (0.87) and would be quicker in
-float32 whole (1.11) and with a quarter (1.29).
+less for ResNet, RegNet and ViT, more for EfficientNet-Lite and MobileNetV3 where all or half of them trains. `automl`
+decides by a step half of which trains; of these eight that is wrong for ConvNeXt-atto alone, which stays in bfloat16
+(0.87) and would be quicker in float32 whole (1.11) and with a quarter (1.29).
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ KNOCK_SECONDS = 10.0
 WORKERS = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}  # that a stopped trial may take until its worker has another one
 
 
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # of the threads of a step for each other, see `automl`
+
+
 class Resources(NamedTuple):
     """What each trial gets, and how many trials run at once."""
 
@@ -113,7 +116,8 @@ def cluster(address: str | None) -> Iterator[None]:
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     patience = {name: os.environ.get(name, value) for name, value in WORKERS.items()}
-    environment = KEPT_BUFFERS | patience
+    waiting = {name: os.environ[name] for name in WAITING if name in os.environ}
+    environment = KEPT_BUFFERS | patience | waiting
     os.environ.update(environment)  # inherited by workers on this machine, which start a second sooner than with
     try:  # a runtime environment, the way to reach those of another's cluster
         with _signals_kept():
