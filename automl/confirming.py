@@ -108,11 +108,14 @@ def _best(job: Job, study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _kept(study: optuna.Study, trials: list[FrozenTrial], often: int) -> dict[str, Any]:
-    """Return what is kept of the confirmation of `trials`, with what an earlier one has done of it."""
+    """Return what is kept of the confirmation of `trials`, with what came of an earlier one."""
     numbers = [each.number for each in trials]
-    earlier = confirmation_of(study).get("done", [])
-    done = [each for each in earlier if each["trial"] in numbers]
-    return {"trials": numbers, "runs": often, "done": done, "failed": {}}
+    earlier = confirmation_of(study)
+    done = [each for each in earlier.get("done", []) if each["trial"] in numbers]
+    over = {(each["trial"], each["run"]) for each in done}
+    to_do = {str(number) for number in numbers for run in range(1, often + 1) if (number, run) not in over}
+    failed = {number: why for number, why in earlier.get("failed", {}).items() if number in to_do}
+    return {"trials": numbers, "runs": often, "done": done, "failed": failed}
 
 
 def _still(runs: list[ConfirmationRun], kept: dict[str, Any]) -> list[ConfirmationRun]:

@@ -43,7 +43,7 @@ PLANNED = {  # the budget of a plan
     "refit_seconds": "kept for the refit",
     "closing_seconds": "handing over",
     "least_seconds": "least budget that would do",
-    "trials_per_hour": "trials an hour, of the dearest kind that fits",
+    "trials_per_hour": "trials an hour (dearest kind that fits, median backbone)",
 }
 STOP_REASONS = {
     "budget": "The time budget is spent.",

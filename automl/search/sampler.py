@@ -12,6 +12,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from automl.errors import UsageError
+
 __all__ = ["BETA", "CheapestOf", "WeighedTpe", "make_sampler"]
 
 CANDIDATES = 2
@@ -72,9 +74,7 @@ class WeighedTpe(TPESampler):
 
     def __init__(self, density: Callable[[Mapping[str, Any]], float], beta: float, **options: Any) -> None:
         if not hasattr(TPESampler, "_compute_acquisition_func"):  # it is private, and without it nothing is weighed
-            raise RuntimeError(
-                "--warm-start needs an Optuna whose TPESampler has _compute_acquisition_func, as 5.0 has"
-            )
+            raise UsageError("--warm-start needs an Optuna whose TPESampler has _compute_acquisition_func, as 5.0 has")
         super().__init__(**options)
         self._density, self._beta, self._power = density, beta, 0.0
 

@@ -43,7 +43,7 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
         f"{_minutes(budget['search_seconds'])} search, "
         + (f"{_minutes(again)} to train the best again, " if again else "")
         + (f"{_minutes(refit)} kept for the refit; " if refit else f"{_minutes(closing)} to hand over; ")
-        + f"about {budget['trials_per_hour']:.0f} trials an hour of the dearest kind that fits",
+        + f"about {budget['trials_per_hour']:.0f} trials an hour (dearest kind that fits, median backbone)",
     ]
     lines += [f"Chosen: {each['name']} {each['value']} ({each['reason']})" for each in plan.choices]
     lines += [f"Warning: {warning}" for warning in plan.warnings]

@@ -154,6 +154,14 @@ def test_tasks_that_are_not_waited_for_are_cancelled(one_cluster: Resources) -> 
     assert nothing_more == [0]  # nothing is left in the way
 
 
+def waits(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_wait_as_the_driver_does(one_cluster: Resources) -> None:
+    assert each_task(waits, [("GOMP_SPINCOUNT",)], one_cluster, done=lambda *ended: None) == ["3000"]
+
+
 def test_a_closed_terminal_interrupts_and_nohup_does_not() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:

@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from automl.errors import UsageError
 from automl.search.sampler import BETA, CheapestOf, WeighedTpe, make_sampler
 
 SPACE: dict[str, BaseDistribution] = {
@@ -124,7 +125,7 @@ def test_the_weight_is_the_density_to_the_power_of_beta_by_trials_with_a_score()
 
 def test_an_optuna_by_which_nothing_could_be_weighed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(TPESampler, "_compute_acquisition_func")
-    with pytest.raises(RuntimeError, match="--warm-start needs an Optuna"):
+    with pytest.raises(UsageError, match="--warm-start needs an Optuna"):
         make_sampler(0, density=high)
     make_sampler(0)
 
