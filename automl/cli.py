@@ -20,6 +20,7 @@ import typer
 from automl import __version__
 from automl.errors import AutoMLError, ConfigError, DataError, OutputError, UsageError, did_you_mean
 from automl.live import live_status
+from automl.neighbours import make_room
 from automl.terminal import Progress, close, log_to, open_study, print_board, say, show, show_plan, signals
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def resume(
     as_json: JSON = False,
 ) -> None:  # fmt: skip
     """Go on with a study that was interrupted, or extend one that is done."""
+    _make_room()
     from automl import resuming
     from automl.config import find_space, load_config, parse_duration
 
@@ -217,6 +219,7 @@ def refit(
     reports: REPORTS = Path("reports"),
 ) -> None:
     """Retrain a trial's configuration in full on train + validation, score it on the test split, package it."""
+    _make_room()
     from automl import handing_over
     from automl.refit import in_words
     from automl.search.trial import prepare_process
@@ -295,6 +298,7 @@ def demo(
     out: OUT = None, budget: BUDGET = None, trials: TRIALS = None, seed: SEED = None, reports: REPORTS = Path("reports")
 ) -> None:
     """Run the main job on packaged images and weights: simulated textile inspection, three small backbones."""
+    _make_room()
     from automl.demo import write_manifest
 
     target = out or Path("runs") / "demo"
@@ -342,11 +346,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code or 0)
 
 
+def _make_room() -> None:
+    """Before torch is imported: see that other programs do not bring the training to a standstill."""
+    if found := make_room():
+        say(found)
+
+
 def _search(
     data: Path, space: str, budget: str | None, trials: int | None, out: Path | None, seed: int | None, reports: Path,
     weights_dir: Path | None, ray_address: str | None, storage: str | None, as_json: bool,
     warm_start: list[Path] | None, repeats: int | None, *, plan_only: bool,
 ) -> None:  # fmt: skip
+    _make_room()
     from automl import pipeline
     from automl.paths import StudyFolder
 

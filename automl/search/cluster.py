@@ -24,7 +24,7 @@ KNOCK_SECONDS = 10.0
 WORKERS = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}  # that a stopped trial may take until its worker has another one
 
 
-WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # of the threads of a step for each other, see `automl`
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # of the threads of a step for each other, see `automl.neighbours`
 
 
 class Resources(NamedTuple):
