@@ -2,7 +2,7 @@
 
 A training step on several threads goes on when the last of them is done. By libgomp's default (300,000 looks, torch's
 OpenMP on Linux) a thread looks on while it waits; where another program has the processor that the last thread needs,
-that made a step take 18 to 115 times as long as alone. With 3,000 looks it sleeps soon, and a step takes two to four
+that made a step take 18 to 116 times as long as alone. With 3,000 looks it sleeps soon, and a step takes two to four
 times as long; on a machine that does nothing else it takes 7 to 25 % longer (`benchmarks/neighbour.py`), so this is
 done where somebody else is there.
 """
