@@ -20,7 +20,6 @@ import typer
 from automl import __version__
 from automl.errors import AutoMLError, ConfigError, DataError, OutputError, UsageError, did_you_mean
 from automl.live import live_status
-from automl.neighbours import make_room
 from automl.terminal import Progress, close, log_to, open_study, print_board, say, show, show_plan, signals
 
 if TYPE_CHECKING:
@@ -298,7 +297,6 @@ def demo(
     out: OUT = None, budget: BUDGET = None, trials: TRIALS = None, seed: SEED = None, reports: REPORTS = Path("reports")
 ) -> None:
     """Run the main job on packaged images and weights: simulated textile inspection, three small backbones."""
-    _make_room()
     from automl.demo import write_manifest
 
     target = out or Path("runs") / "demo"
@@ -348,6 +346,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _make_room() -> None:
     """Before torch is imported: see that other programs do not bring the training to a standstill."""
+    from automl.neighbours import make_room
+
     if found := make_room():
         say(found)
 

@@ -45,7 +45,7 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
         return
     kept = _kept(study, trials, often) | {"redrawn": job.dataset.audit.splits.get("validation") != "given"}
     study.set_user_attr("confirmation", kept)
-    known = {(each["trial"], each["run"]) for each in kept["done"]}
+    known = _over(kept["done"])
     runs = [
         _run(job, driver, each, run)
         for run in range(1, often + 1)
@@ -112,15 +112,20 @@ def _kept(study: optuna.Study, trials: list[FrozenTrial], often: int) -> dict[st
     numbers = [each.number for each in trials]
     earlier = confirmation_of(study)
     done = [each for each in earlier.get("done", []) if each["trial"] in numbers]
-    over = {(each["trial"], each["run"]) for each in done}
+    over = _over(done)
     to_do = {str(number) for number in numbers for run in range(1, often + 1) if (number, run) not in over}
     failed = {number: why for number, why in earlier.get("failed", {}).items() if number in to_do}
     return {"trials": numbers, "runs": often, "done": done, "failed": failed}
 
 
+def _over(done: list[dict[str, Any]]) -> set[tuple[int, int]]:
+    """Return the trial and run of each that is done."""
+    return {(each["trial"], each["run"]) for each in done}
+
+
 def _still(runs: list[ConfirmationRun], kept: dict[str, Any]) -> list[ConfirmationRun]:
     """Return those of `runs` that are not done."""
-    over = {(each["trial"], each["run"]) for each in kept["done"]}
+    over = _over(kept["done"])
     return [each for each in runs if (each.trial, each.run) not in over]
 
 

@@ -17,12 +17,17 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import timm
+import torch
 
 from automl.paths import write_atomic
-from automl.training import KEPT_BUFFERS
+from automl.screening.feasibility import training_step
+from automl.screening.latency import timed
+from automl.training import KEPT_BUFFERS, Precision
 from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results" / "neighbour.csv"
@@ -32,20 +37,19 @@ LOOP = "while True: pass"
 
 def step_ms(side: int) -> float:
     """Return the milliseconds of the median training step, of as many as `SECONDS` has, three at least."""
-    import timm
-    import torch
-    from torch.nn import functional
-
     torch.set_num_threads(os.cpu_count() or 1)
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=3).to(memory_format=torch.channels_last).train()
-    images = torch.randn(IMAGES, 3, side, side).contiguous(memory_format=torch.channels_last)
-    updater, taken, started = torch.optim.AdamW(model.parameters()), list[float](), time.perf_counter()
+    device, last = torch.device("cpu"), torch.channels_last
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=3).to(memory_format=last)
+    step = training_step(
+        model,
+        0.0,
+        lambda count: torch.randn(count, 3, side, side).contiguous(memory_format=last),
+        precision=Precision(None, True, "compared"),
+        device=device,
+    )
+    taken, started = list[float](), time.perf_counter()
     while len(taken) < 3 or time.perf_counter() - started < SECONDS:
-        began = time.perf_counter()
-        functional.cross_entropy(model(images), torch.zeros(IMAGES, dtype=torch.long)).backward()
-        updater.step()
-        updater.zero_grad()
-        taken.append(1000 * (time.perf_counter() - began))
+        taken.append(1000 * timed(partial(step, IMAGES, True), device, time.perf_counter))
     return statistics.median(taken[1:])
 
 

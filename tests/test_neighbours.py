@@ -3,13 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
 from automl import neighbours
 
 ASK = "from automl import neighbours; import os; neighbours.make_room(); print(os.environ.get('GOMP_SPINCOUNT'))"
+LOOP = "print(flush=True)\nwhile True: pass"
 
 
 def made(monkeypatch: pytest.MonkeyPatch, used: float, niceness: int, own: dict[str, str]) -> tuple[str | None, str]:
@@ -53,11 +53,11 @@ def test_too_late_after_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_real_neighbour_is_seen() -> None:
     plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        time.sleep(0.5)  # until it counts
-        ran = subprocess.run([sys.executable, "-c", ASK], env=plain, capture_output=True, text=True, check=True)
-    finally:
-        neighbour.kill()
-        neighbour.wait()
+    with subprocess.Popen([sys.executable, "-c", LOOP], stdout=subprocess.PIPE) as neighbour:
+        try:
+            assert neighbour.stdout is not None
+            neighbour.stdout.readline()  # it is at its loop
+            ran = subprocess.run([sys.executable, "-c", ASK], env=plain, capture_output=True, text=True, check=True)
+        finally:
+            neighbour.kill()
     assert ran.stdout.strip() == "3000"

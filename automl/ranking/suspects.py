@@ -77,13 +77,12 @@ def find_suspects(
     """
     everywhere = targets[embedding.rows]
     units = None if groups is None else groups[embedding.rows]
-    many, few = _by_images(everywhere, units)
-    kept = np.isin(everywhere, many)
+    present, few = _by_images(everywhere, units)
+    kept = np.isin(everywhere, present)
     rows, labels = embedding.rows[kept], everywhere[kept]
     probabilities = _cross_validated(embedding.vectors[kept], labels, None if units is None else units[kept], seed)
     if probabilities is None:
         return None
-    present = many
     own = np.searchsorted(present, labels)
     n = np.arange(len(rows))
     suggested = probabilities.argmax(axis=1)
