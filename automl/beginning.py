@@ -12,7 +12,7 @@ from automl.job import Job
 from automl.paths import write_atomic
 from automl.search.dataset_features import dataset_features
 from automl.search.plan import Plan
-from automl.search.storage import create_study, extend_choices, load_study
+from automl.search.storage import create_study, extend_choices, load_study, shown_url
 from automl.space import Space, make_space
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _create(job: Job) -> optuna.Study:
         "classes": list(job.dataset.classes),
         "max_epochs": config.training.epochs,
         "budget_seconds": config.search.budget,
-        "command": shlex.join(["automl", *sys.argv[1:]]),
+        "command": shlex.join(["automl", *map(shown_url, sys.argv[1:])]),
         "version": __version__,
     }
     for key, value in attrs.items():

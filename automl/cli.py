@@ -250,6 +250,8 @@ def predict(
     truth: dict[str, str] = {}
     if split is not None:
         truth = _labelled(StudyFolder(model), split)
+        if split == "test":
+            _open_test(StudyFolder(model))
     elif not paths:
         raise UsageError("nothing to predict: give images, folders or tables, or --split test")
     images = [Path(each) for each in truth] if truth else find_images(paths or [])
@@ -444,6 +446,16 @@ def _package(model: Path) -> Path:
     if not StudyFolder(model).resolved.exists():
         raise UsageError(f"no model in {model}: expected a model package, or the folder of a study")
     return best_so_far(StudyFolder(model))
+
+
+def _open_test(folder: Any) -> None:
+    """Count that the test images are scored before the model is chosen; what is handed over has been scored already."""
+    from automl.ranking.files import load_json
+    from automl.refit.refit import count_opening
+
+    if "test" not in (load_json(folder.model / "metrics.json") or {}):
+        opened = count_opening(folder)
+        say(f"the test split is opened before the search has ended (time {opened}): model and report will count it")
 
 
 def _labelled(folder: Any, split: str) -> dict[str, str]:

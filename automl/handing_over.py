@@ -13,13 +13,13 @@ from automl.paths import StudyFolder, no_study
 from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search
+from automl.refitting import adopt_best, refit_best
 from automl.reporting import write_report
 from automl.search.budget import Budget
 from automl.search.cluster import Interrupt
 from automl.search.driver import Driver
 from automl.search.lock import driver_lock
 from automl.search.storage import load_study, storage_kept, storage_url
-from automl.stages import adopt_best, refit_best
 
 if TYPE_CHECKING:
     import optuna

@@ -130,6 +130,11 @@ class StudyFolder:
         """What the package said about the test images."""
         return self.refit.root / "test_logits.npz"
 
+    @property
+    def test_opened(self) -> Path:
+        """How often the test images were scored."""
+        return self.refit.root / "test_opened"
+
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.root / "trials" / f"{number:04d}")
 

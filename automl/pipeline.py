@@ -104,7 +104,7 @@ def search(
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)
         audit_seconds = budget.spent()
-        with cluster(ray_address):
+        with cluster(ray_address, config.search.gpus_per_trial):
             share, share_reason = resources(
                 config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency
             )

@@ -41,6 +41,7 @@ from automl.stages import (
     screen,
     with_full_names,
 )
+from automl.training import choose_device, device_name
 
 if TYPE_CHECKING:
     import optuna
@@ -122,15 +123,16 @@ def resume(
             weights = locate_weights(config, weights_dir)
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)
-        with cluster(ray_address):
+        with cluster(ray_address, config.search.gpus_per_trial):
             share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
             _note_stages(study, spent, budget.spent())
-            added = len(config.backbones) > known
-            if wider is not None or added or made.unfinished or more_budget is not None:
+            added, moved = len(config.backbones) > known, ray_address is None and _moved(made)
+            if wider is not None or added or made.unfinished or more_budget is not None or moved:
                 trials, began = study.get_trials(deepcopy=False), budget.spent()
-                made = _planned_again(job, made, progress, added=added and not made.unfinished, trials=trials)
+                added = added and not made.unfinished
+                made = _planned_again(job, made, progress, added=added, moved=moved, trials=trials)
                 add_stage(study, "screening", budget.spent() - began)
                 show_plan(made, dataset)
             write_atomic(folder.resolved, dump_config(config))
@@ -167,19 +169,27 @@ def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, i
     return extended(old, config).model_copy(update={"search": config.search}), len(old.backbones)
 
 
-def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, trials: Sequence[FrozenTrial]) -> Plan:
+def _moved(made: Plan) -> bool:
+    """Whether the plan was made on another kind of device than this machine has."""
+    return any(each.cost.device != device_name(choose_device()[0]) for each in made.screened)
+
+
+def _planned_again(
+    job: Job, made: Plan, progress: Progress, *, added: bool, moved: bool, trials: Sequence[FrozenTrial]
+) -> Plan:
     """Screen the backbones that were not screened yet, measure the latency of others at resolutions that the space has
     got since, and plan again with what the study tries already kept.
 
     Args:
         added: Whether the space has backbones that the study did not have, one of which must do.
+        moved: Whether the study was planned on another device, so that all are screened again.
         trials: Of the study.
     """
     config, budget = job.config, job.budget
     known = {each.backbone for each in made.screened}
     space = make_space([each.name for each in config.backbones], config.params)
     pinned_first = sorted(config.backbones, key=lambda each: not each.pinned)
-    rest = [each.name for each in pinned_first if each.name not in known]
+    rest = [each.name for each in pinned_first if moved or each.name not in known]
     screened = sorted(made.screened, key=lambda each: each.backbone not in made.backbones)  # as choices are stored
     screened = measure_anew(config, screened, len(job.dataset.classes), job.share)
     new = Screening()
@@ -188,11 +198,16 @@ def _planned_again(job: Job, made: Plan, progress: Progress, *, added: bool, tri
         new = screen(config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0)
     if added:
         check_screened(new, budget)
+    fresh = {each.backbone: each for each in new.found}
+    screened = [*(fresh.pop(each.backbone, each) for each in screened), *fresh.values()]
+    choices = [each for each in made.choices if each["name"] not in MADE_ANEW]
+    if moved and new.found:
+        names = [each["name"] for each in new.found[0].choices]
+        choices = [*new.found[0].choices, *(each for each in choices if each["name"] not in names)]
     again = make_plan(
-        config, job.dataset, space, [*screened, *new.found], seconds_left=budget.left(), seconds_spent=budget.spent(),
-        choices=[each for each in made.choices if each["name"] not in MADE_ANEW],
-        unscreened=new.left_out, keep=made.backbones, at_once=job.share.concurrency,
-        memory_share=job.share.memory, trials=trials,
+        config, job.dataset, space, screened, seconds_left=budget.left(), seconds_spent=budget.spent(), choices=choices,
+        unscreened=[each for each in new.left_out if each.backbone not in known], keep=made.backbones,
+        at_once=job.share.concurrency, memory_share=job.share.memory, trials=trials,
     )  # fmt: skip
     if made.unfinished and not made.warm_start and config.search.warm_start:  # it was killed before it could learn
         try:

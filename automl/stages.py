@@ -1,6 +1,6 @@
 """The stages of the main job before and after the trials, each from values to values.
 
-with_full_names → locate_weights → audit → decode_once → screen → (plan, trials) → refit_best
+with_full_names → locate_weights → audit → decode_once → screen → (plan, trials)
 """
 
 from __future__ import annotations
@@ -10,35 +10,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automl.backbones import check_readable, find, locate_all
 from automl.config import SearchConfig
 from automl.data import Dataset, build_cache, prepare
 from automl.errors import ConfigError, NoTrialFinishedError, UsageError, last_line
 from automl.paths import StudyFolder
-from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, in_words, refit
 from automl.screening import Choice
-from automl.search.budget import REFIT_MARGIN, Budget
+from automl.search.budget import Budget
 from automl.search.cluster import Resources, each_task
 from automl.search.plan import Screened
 from automl.search.screen import measure_speeds, screen_backbone
 from automl.search.spec import TrialSpec, default_resolution, effective_resolution, make_spec
-from automl.search.trial import prepare_process, variant_of
+from automl.search.trial import variant_of
 from automl.space import Space, make_space
-
-if TYPE_CHECKING:
-    import optuna
 
 __all__ = [
     "Progress",
     "Screening",
-    "adopt_best",
     "audit",
     "check_screened",
     "decode_once",
     "locate_weights",
-    "refit_best",
     "screen",
     "with_full_names",
 ]
@@ -153,12 +147,12 @@ def screen(
     space = make_space([each.name for each in config.backbones], config.params)
     resolutions = resolutions_of(config, space)
     root = str(folder.root.resolve())
-    specs: list[tuple[str, TrialSpec, list[int]]] = []
+    specs: list[tuple[str, TrialSpec, list[int], float]] = []
     for name in names:
         wanted = {"backbone": name, "freeze_depth": 1.0, "resolution": default_resolution(find(name), space)}
         params = {**space.params(space.nearest(wanted)), **wanted}
         spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
-        specs.append((root, spec, resolutions[name]))
+        specs.append((root, spec, resolutions[name], share.memory))
     ended: list[Any] = []
 
     def one_more(index: int, result: Any) -> None:
@@ -173,7 +167,7 @@ def screen(
     if seconds > 0 or longest > 0:
         found = each_task(screen_backbone, specs, share, done=one_more, enough=enough)
     left_out = []
-    for (_, spec, _), each in zip(specs, found, strict=True):
+    for (_, spec, *_), each in zip(specs, found, strict=True):
         if isinstance(each, BaseException):
             left_out.append(Choice(spec.backbone, False, f"it cannot be screened: {last_line(each)}"))
         elif each is None:
@@ -208,90 +202,3 @@ def check_screened(screened: Screening, budget: Budget) -> None:
             f"{max(60.0, 4 * budget.spent()):.0f}s (it was over before a backbone could be screened)"
         )
     raise NoTrialFinishedError("none of the backbones could be screened; the reasons are in the lines above")
-
-
-def refit_best(
-    config: SearchConfig,
-    folder: StudyFolder,
-    trial: optuna.trial.FrozenTrial,
-    *,
-    seconds: float = float("inf"),
-    epoch_seconds: float = 0.0,
-) -> dict[str, Any]:
-    """Refit `trial`, or go on with its refit that was interrupted.
-
-    Where `seconds` do not allow all of its epochs, the weights that it left are trained on, for as many as they do, or
-    handed over as they are, where those are too few; if it left none, it is refitted for as many as there is time for.
-
-    Raises:
-        NoTrialFinishedError: The refit diverged.
-    """
-    prepare_process(None)
-    full = TrialSpec.from_dict(trial.user_attrs["spec"])
-    spec, note, on = _interrupted_refit(folder, full), "resumed after an interruption", 0
-    if spec is None:
-        spec, note = affordable_epochs(full, seconds=seconds, epoch_seconds=epoch_seconds)
-        if note and folder.trial(trial.number).weights.exists():
-            needed = full.epochs * epoch_seconds
-            note = f"a refit takes about {needed:.0f} s, and {max(0.0, seconds):.0f} s of the budget were left"
-            on = epochs_on(full, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
-            if not on:
-                return _told(adopt_best(config, folder, trial, note=note))
-            spec = full
-    if note:
-        logger.warning(note)
-    if on:
-        logger.info("trial %d is trained on, on train + validation, for %d epochs", trial.number, on)
-    else:
-        logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
-
-    def tell(facts: dict[str, Any]) -> None:
-        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], on or spec.epochs, facts["train_loss"])
-
-    wanted = RefitSpec(trial.number, spec, trial.user_attrs.get("metrics", {}), note)
-    try:
-        metrics = refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell)
-    except FloatingPointError as error:
-        raise NoTrialFinishedError(f"{error}; choose another with: automl refit {folder.argument} --trial N") from error
-    return _told(metrics)
-
-
-def adopt_best(
-    config: SearchConfig,
-    folder: StudyFolder,
-    trial: optuna.trial.FrozenTrial,
-    *,
-    note: str,
-    open_test: bool = True,
-) -> dict[str, Any]:
-    """Hand over `trial` with its own weights, and say why."""
-    logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
-    attrs = trial.user_attrs
-    wanted = RefitSpec(trial.number, TrialSpec.from_dict(attrs["spec"]), attrs.get("metrics", {}), note)
-    return adopt(
-        wanted,
-        folder,
-        epochs=attrs["epochs"],
-        seconds=attrs["train_seconds"],
-        max_pixels=config.data.max_pixels,
-        open_test=open_test,
-    )
-
-
-def _told(metrics: dict[str, Any]) -> dict[str, Any]:
-    logger.info("test split opened: %s", in_words(metrics))
-    if metrics["test_opened"] > 1:
-        logger.warning(
-            "the test split was scored %d times: choosing between models by these scores makes them optimistic",
-            metrics["test_opened"],
-        )
-    return metrics
-
-
-def _interrupted_refit(folder: StudyFolder, full: TrialSpec) -> TrialSpec | None:
-    """The specification of a refit of the same configuration that left a checkpoint, with the epochs it began with."""
-    begun = TrialSpec.read(folder.refit.spec)
-    if begun is None or not folder.refit.checkpoint.exists():
-        return None
-    same = replace(begun, epochs=full.epochs, warmup_epochs=full.warmup_epochs) == full
-    return begun if same else None

@@ -31,6 +31,7 @@ from automl.data import Dataset
 from automl.handing_over import resolved
 from automl.paths import StudyFolder
 from automl.ranking.leaderboard import best_trial
+from automl.refitting import refit_best
 from automl.search import planning
 from automl.search.cluster import Resources
 from automl.search.plan import Screened, load_plan
@@ -38,7 +39,6 @@ from automl.search.screen import screen_backbone
 from automl.search.spec import TrialSpec
 from automl.search.storage import load_study
 from automl.search.study import counts
-from automl.stages import refit_best
 from tests.small import CONVNEXT, EFFICIENTNET, RESNET, coloured, random_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Tune's actors and loggers
@@ -80,8 +80,10 @@ def automl(*arguments: object) -> Ran:
 def own_precision() -> Iterator[None]:
     """Trials train in the CPU's own: in which precision a step of a tiny backbone is quicker, is noise as well."""
 
-    def screened(root: str, spec: TrialSpec, resolutions: list[int]) -> Screened:  # pickled by its value, to Ray
-        found = screen_backbone(root, spec, resolutions)
+    def screened(
+        root: str, spec: TrialSpec, resolutions: list[int], share: float = 1.0
+    ) -> Screened:  # pickled by its value, to Ray
+        found = screen_backbone(root, spec, resolutions, share)
         return replace(found, cost=replace(found.cost, training_dtype="auto"))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -112,7 +114,7 @@ def on_one_cluster(one_cluster: Resources) -> Iterator[None]:
     """Commands use the tests' cluster instead of starting one each."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (pipeline, resuming):
-            patch.setattr(module, "cluster", lambda address: contextlib.nullcontext())
+            patch.setattr(module, "cluster", lambda *asked: contextlib.nullcontext())
         yield
 
 
@@ -173,8 +175,8 @@ def test_a_search_killed_during_its_screening_has_a_model_and_goes_on(
     assert [(row["backbone"], row["params"]["freeze_depth"]) for row in rows] == [(RESNET, 1.0)]
     assert board_of(folder.root)["refit"] is None
     assert automl("predict", folder.root, "--split", "test").code == 0
-    assert board_of(folder.root)["refit"] is None  # the test split is still closed
-    assert not (folder.refit.root / "test_opened").exists()
+    assert board_of(folder.root)["refit"] is None
+    assert folder.test_opened.read_text() == "1"  # a look before the model is chosen counts
     monkeypatch.undo()
     ran = automl("resume", folder.root, "--reports", place / "reports")
     assert ran.code == 0, ran.err
@@ -183,6 +185,7 @@ def test_a_search_killed_during_its_screening_has_a_model_and_goes_on(
     assert {row["backbone"] for row in board["rows"]} == {RESNET, EFFICIENTNET}
     assert len(board["rows"]) == 6
     assert (board["refit"]["trial"], board["refit"]["refitted"]) == (board["rows"][0]["trial"], True)
+    assert board["refit"]["test_opened"] == 2
 
 
 def test_without_the_time_for_a_refit_the_best_trial_is_handed_over(searched: Ran, place: Path) -> None:

@@ -19,11 +19,12 @@ from automl.config.models import (
     parse_duration,
 )
 from automl.config.named import find_space, space_names
-from automl.config.parameters import AUGMENTATIONS, PARAMETERS, Parameter
+from automl.config.parameters import AUGMENTATIONS, IMAGE_BY_IMAGE, PARAMETERS, Parameter
 from automl.config.read import dump_config, load_config, parse_config, schema
 
 __all__ = [
     "AUGMENTATIONS",
+    "IMAGE_BY_IMAGE",
     "METRICS",
     "PARAMETERS",
     "BackboneChoice",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["AUGMENTATIONS", "PARAMETERS", "Parameter"]
+__all__ = ["AUGMENTATIONS", "IMAGE_BY_IMAGE", "PARAMETERS", "Parameter"]
 
 AUGMENTATIONS = ("none", "light", "affine", "trivial", "rand", "augmix", "three")
+IMAGE_BY_IMAGE = AUGMENTATIONS[3:]  # of which every image has its own draw, one after the other
 
 
 class Parameter(NamedTuple):

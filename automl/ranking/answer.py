@@ -20,7 +20,7 @@ def answer(board: Leaderboard) -> list[str]:
     """Return the outcome of the search in plain sentences."""
     best = board.best
     if best is None:
-        failed = f" {words.count(len(board.failures), 'trial')} ended without a score." if board.failures else ""
+        failed = f" {words.count(len(board.failed), 'trial')} ended without a score." if board.failed else ""
         return [f"No trial has a score yet.{failed}"]
     images = f" on {words.count(board.validation_images, 'validation image')}" if board.validation_images else ""
     scored = (
@@ -46,7 +46,7 @@ def answer(board: Leaderboard) -> list[str]:
         refitted = (board.refit or {}).get("trial")
         who = "it" if refitted in (best.trial, None) else f"trial {refitted}"
         on = int((board.refit or {}).get("trained_on") or 0)
-        how = "Retrained in full" if words.retrained(board) else "Handed over as its trial left it, without a refit"
+        how = _retrained(board) if words.retrained(board) else "Handed over as its trial left it, without a refit"
         if on:
             epochs = words.count(on, "epoch")
             how = f"Trained on for {epochs} with the validation images, there being no time for a refit"
@@ -66,6 +66,16 @@ def answer(board: Leaderboard) -> list[str]:
     elif board.refit is None:
         sentences.append("It has not been retrained in full yet, so no test score is known.")
     return sentences
+
+
+def _retrained(board: Leaderboard) -> str:
+    """Say for how long the model was retrained, where there was no time for all of its epochs."""
+    refit = board.refit or {}
+    row = next((each for each in board.rows if each.trial == refit.get("trial")), None)
+    wanted, epochs = (row.spec.get("epochs") if row else None), refit.get("epochs")
+    if wanted is None or epochs is None or epochs >= wanted:
+        return "Retrained in full"
+    return f"Retrained for {epochs} of its {words.count(wanted, 'epoch')}"
 
 
 def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:

@@ -212,6 +212,8 @@ def _why(
     """Say why the configuration at `place` is chosen."""
     chosen, best = every[place], min(every, key=lambda each: each.behind_best)
     if chosen.behind_best == best.behind_best:
+        if all(each.behind_best_error is None for each in every):
+            return "it has the best mean; how sure that is is not known without readable predictions"
         near = [each for each in every if each is not chosen and each.behind_best <= (each.behind_best_error or 0.0)]
         cheaper = "none that is a tenth cheaper is" if near else "no other is"
         return f"it has the best mean, and {cheaper} within a standard error of it"

@@ -14,11 +14,12 @@ from automl.ranking import words
 from automl.ranking.confirmed import Confirmation, choose
 from automl.ranking.ranks import confirmation_of
 from automl.ranking.statistics import BestCorrected, of_both
+from automl.search.lock import driver_of
 
 if TYPE_CHECKING:
     from automl.ranking.leaderboard import Row
 
-__all__ = ["confirmed_first", "cut_short", "valid_confirmation", "with_search"]
+__all__ = ["confirmed_first", "not_chosen_by", "valid_confirmation", "with_search"]
 
 
 def valid_confirmation(folder: StudyFolder, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Confirmation | None:
@@ -51,10 +52,10 @@ def with_search(
     return replace(found, expected=expected, expected_ci95=bounded, with_search=True)
 
 
-def cut_short(
-    study: optuna.Study, ranked: Sequence[FrozenTrial], scores: Mapping[int, float], metric: str
+def not_chosen_by(
+    folder: StudyFolder, study: optuna.Study, ranked: Sequence[FrozenTrial], scores: Mapping[int, float], metric: str
 ) -> list[str]:
-    """Say what came of trainings of the best on new splits by which nothing is chosen."""
+    """Say what came of training the best again, where nothing is chosen by it: not yet, or for good."""
     kept = confirmation_of(study)
     done = [each for each in kept.get("done", []) if each["trial"] in scores]
     if not done:
@@ -68,8 +69,13 @@ def cut_short(
         f"{words.number(metric, scores[each['trial']])})"
         for each in done[:10]
     )
+    where = "On new splits" if kept.get("redrawn", True) else "With new seeds, on the same validation images"
+    state = "Training the best again was cut short, so nothing was chosen by it."
+    if driver_of(folder) is not None and study.user_attrs.get("stop_reason") and "over" not in kept:
+        wanted = int(kept["runs"]) * len(kept["trials"])
+        state = f"The best are being trained again, {len(kept['done'])} of {words.count(wanted, 'run')} done so far."
     return [
-        f"Training the best again was cut short, so nothing was chosen by it. On new splits: {', '.join(each_one)}. "
+        f"{state} {where}: {', '.join(each_one)}. "
         "The intervals of the search are of its images; what another seed or split changes is not in them."
     ]
 

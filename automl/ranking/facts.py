@@ -26,6 +26,7 @@ from automl.ranking.plain import dump, plain
 from automl.ranking.suspects import Suspects
 from automl.ranking.why import Why, why
 from automl.ranking.winner import Winner
+from automl.search.storage import shown_url
 
 __all__ = ["SCHEMA_FILE", "Facts", "collect", "content", "schema", "to_json"]
 
@@ -83,9 +84,17 @@ def collect(
         fronts=fronts(board),
         why=why(folder, study, board, whole=within.whole, backbones_shown=backbones_shown),
         plan={name: plan[name] for name in ("budget", "choices", "warnings") if plan.get(name)},
-        search={name: study.user_attrs[name] for name in _SEARCH if study.user_attrs.get(name) is not None},
+        search=_search(study.user_attrs),
         warm_start=lessons(study, board),
     )
+
+
+def _search(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what repeats the search; without the password of its storage, which earlier versions kept."""
+    found = {name: attrs[name] for name in _SEARCH if attrs.get(name) is not None}
+    if "command" in found:
+        found["command"] = " ".join(map(shown_url, str(found["command"]).split(" ")))
+    return found
 
 
 def content(board: Leaderboard, facts: Facts) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl.paths import StudyFolder
 from automl.ranking import tables, words
 from automl.ranking.confirmed import Confirmation
-from automl.ranking.confirmed_rows import confirmed_first, cut_short, valid_confirmation, with_search
+from automl.ranking.confirmed_rows import confirmed_first, not_chosen_by, valid_confirmation, with_search
 from automl.ranking.files import load_audit, load_groups, load_json
 from automl.ranking.handed_over import with_intervals
 from automl.ranking.latency import load_speeds
@@ -178,8 +178,8 @@ def build(
     refit = None  # of a search that has not ended
     if package is not None and "test" in package:
         refit = with_intervals(folder, package, by, groups)
-    if refit is not None and refit.get("refit_spoiled"):
-        told.append(f"Of the model that was handed over: {refit.get('note')}.")
+    if refit is not None and refit.get("note"):
+        told.append(f"Of the model that was handed over: {refit['note']}.")
     return Leaderboard(
         study=folder.name,
         metric=by,
@@ -193,7 +193,7 @@ def build(
         validation_images=sure.images,
         rules=(*CONFIRMED_RULES, chosen.rule) if chosen else RULES,
         notes=tuple(told),
-        trained_again=tuple(cut_short(study, ranked, scores, by)) if not_chosen else (),
+        trained_again=tuple(not_chosen_by(folder, study, ranked, scores, by)) if not_chosen else (),
         best_corrected=sure.corrected,
         confirmation=chosen,
     )

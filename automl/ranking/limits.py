@@ -45,6 +45,12 @@ class Limits:
         given = [text for text, value in zip(texts, asdict(self).values(), strict=True) if value is not None]
         return ", ".join(given)
 
+    @property
+    def options(self) -> str:
+        """As options of a command; empty without limits."""
+        given = [(name, value) for name, value in asdict(self).items() if value is not None]
+        return "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in given)
+
     def allow(self, attrs: Mapping[str, Any]) -> bool:
         """Whether a trial with these user attributes keeps within the limits; what was not measured does not."""
         for limit, measure in _MEASURES.items():
@@ -83,6 +89,9 @@ def limited(study: optuna.Study, limits: Limits) -> tuple[optuna.Study, Within]:
         return study, Within(limits, study)
     trials = study.get_trials(deepcopy=False)
     kept = [trial for trial in trials if not is_ranked(trial) or limits.allow(trial.user_attrs)]
-    hidden, left = superseded(trials), {trial.number for trial in kept}
+    hidden = superseded(trials)
+    alone = hidden - superseded(kept)  # attempts whose continuation, which stands for them, exceeds the limits
+    kept = [trial for trial in kept if trial.number not in alone]
+    left = {trial.number for trial in kept}
     excluded = sum(trial.number not in hidden and trial.number not in left for trial in trials)
     return view(study, kept), Within(limits, study, excluded)

@@ -86,6 +86,7 @@ def write(
     write_atomic(target / "leaderboard.csv", board.to_csv())
     write_atomic(target / "leaderboard.md", tables.to_markdown(board, found))
     context = _context(folder, board, found, content, Gallery(load_thumbnail))
+    context["report_options"] = found.limits.options + (f" --metric {metric}" if metric else "")
     context["sheets"] = {name: data_url(sheet, _SHEET) for name, sheet in (contact_sheets or {}).items()}
     write_atomic(target / "index.html", page.render(board.metric, context, target))
     return target / "index.html"

@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Failure:
-    """One trial without a usable score."""
+    """One trial without a usable score. `command` is empty for a proposal that was never begun."""
 
     trial: int
     state: str

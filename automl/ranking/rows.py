@@ -53,7 +53,7 @@ def _identity(trial: FrozenTrial, folder: StudyFolder) -> dict[str, Any]:
         "backbone": str(backbone_of(trial) or "unknown"),
         "params": params,
         "epochs": epochs_of(trial),
-        "command": f"automl refit {folder.argument} --trial {trial.number}",
+        "command": f"automl refit {folder.argument} --trial {trial.number}" if "spec" in trial.user_attrs else "",
     }
 
 

@@ -37,9 +37,19 @@ def _lines(found: Comparison) -> list[tuple[str, list[str]]]:
             "validation images",
             each(lambda study: "–" if study.validation_images is None else f"{study.validation_images:,}"),
         ),
-        ("best", each(lambda study: scored(study, study.best.score, study.best.ci95) if study.best else "–")),
+        (
+            "winner, in the search",
+            each(lambda study: scored(study, study.best.score, study.best.ci95) if study.best else "–"),
+        ),
+        (
+            "winner, trained again",
+            each(lambda s: scored(s, s.best.confirmed_score, s.best.confirmed_ci95) if s.best else "–"),
+        ),
         ("expected on new images", each(lambda study: scored(study, study.corrected, study.corrected_ci95))),
-        ("test, of the model handed over", each(lambda study: scored(study, study.test, study.test_ci95))),
+        (
+            "test, of the model handed over",
+            each(lambda study: scored(study, study.test, study.test_ci95) + _of_another(study)),
+        ),
         ("winner", each(lambda study: words.short(study.best.backbone) if study.best else "–")),
         ("its params", each(lambda study: ", ".join(words.describe(study.best.params)) if study.best else "–")),
         ("its trial", each(lambda study: str(study.best.trial) if study.best else "–")),
@@ -58,6 +68,12 @@ def _lines(found: Comparison) -> list[tuple[str, list[str]]]:
         texts = each(lambda study, name=name: words.number(study.metric, study.backbones.get(name)))  # type: ignore[misc]
         lines.append((f"best of {words.short(name)}", texts))
     return lines + [(f"space: {name}", list(values)) for name, values in found.space.items()]
+
+
+def _of_another(study: StudySummary) -> str:
+    """Name the trial that was handed over, where it is not the winner."""
+    other = study.refit_trial is not None and study.best is not None and study.refit_trial != study.best.trial
+    return f", trial {study.refit_trial}" if other else ""
 
 
 def _sentences(found: Comparison) -> list[str]:
@@ -96,7 +112,7 @@ def _table(found: Comparison) -> str:
 def _csv(found: Comparison) -> str:
     """One line per study, numbers as they are."""
     backbones = list(dict.fromkeys(name for study in found.studies for name in study.backbones))
-    scores = ("best_score", "corrected", "test")
+    scores = ("best_score", "confirmed", "corrected", "test")
     header = ["run", "study", "metric", "direction", "dataset_fingerprint", "same_data", "stop_reason", "best_trial"]
     header += [
         "best_backbone",
@@ -104,6 +120,7 @@ def _csv(found: Comparison) -> str:
         *latency.COLUMNS,
         "model_parameters",
         *(f"{name}{part}" for name in scores for part in ("", "_ci95_low", "_ci95_high")),
+        "test_of_trial",
     ]
     header += ["trials", "spent_seconds", "budget_seconds", *(f"best_{name}" for name in backbones)]
     text = io.StringIO()
@@ -125,10 +142,12 @@ def _csv(found: Comparison) -> str:
         cells += [*(measured.get(name) for name in latency.COLUMNS), best.model_parameters if best else None]
         for value, limits in (
             (best.score if best else None, best.ci95 if best else None),
+            (best.confirmed_score if best else None, best.confirmed_ci95 if best else None),
             (each.corrected, each.corrected_ci95),
             (each.test, each.test_ci95),
         ):
             cells += [value, *(limits or (None, None))]
+        cells.append(each.refit_trial)
         cells += [sum(each.counts.values()), each.spent_seconds, each.budget_seconds]
         cells += [each.backbones.get(name) for name in backbones] + [values[i] for values in found.space.values()]
         writer.writerow(map(spreadsheet_safe, cells))

@@ -103,7 +103,7 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
 
 def _again(study: optuna.Study) -> tuple[int, int] | None:
     kept = confirmation_of(study)
-    if not kept or "winner" in kept:
+    if not kept or "winner" in kept or "over" in kept:
         return None
     return len(kept["done"]), kept["runs"] * len(kept["trials"])
 

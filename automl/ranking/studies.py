@@ -166,7 +166,7 @@ def _space(folder: StudyFolder) -> dict[str, str]:
         config: SearchConfig = load_config(folder.resolved)
     except AutoMLError:
         return {}
-    content = config.model_dump(mode="json", exclude_none=True)
+    content = config.model_dump(mode="json", exclude_none=True, exclude={"search": {"storage"}})
     content["backbones"] = ", ".join(words.short(each["name"]) for each in content.get("backbones", []))
     found: dict[str, str] = {}
 

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial, variant_of
 from automl.training import Normalise, choose_device, choose_precision, load_weights, predict_logits
 
-__all__ = ["RefitSpec", "adopt", "affordable_epochs", "epochs_on", "refit", "score"]
+__all__ = ["RefitSpec", "adopt", "affordable_epochs", "count_opening", "epochs_on", "refit", "score"]
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +204,7 @@ def _package(
     if open_test:
         logits, rows = _test_logits(model, wanted.spec, study, dataset)
         targets = dataset.table["target"].to_numpy(np.int64)[rows]
-        metrics |= {"test": score(logits, targets, dataset.classes), "test_opened": _opened(study)}
+        metrics |= {"test": score(logits, targets, dataset.classes), "test_opened": count_opening(study)}
         metrics["latency"] = latency(model, resolution=wanted.spec.resolution)
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, targets=targets, rows=rows)
@@ -255,9 +254,10 @@ def _test_logits(
     return predict_logits(model, batches, normalise=normalise, precision=choose_precision(device)), rows
 
 
-def _opened(study: StudyFolder) -> int:
+def count_opening(study: StudyFolder) -> int:
     """Count how often the study's test split has been scored, this time included."""
-    counter: Path = make_folder(study.refit.root) / "test_opened"
+    make_folder(study.refit.root)
+    counter = study.test_opened
     try:
         count = int(counter.read_text()) + 1
     except FileNotFoundError:

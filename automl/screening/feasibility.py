@@ -15,7 +15,7 @@ from automl.backbones import freeze, set_train_mode
 from automl.screening.cost import Cost
 from automl.screening.latency import timed
 from automl.screening.memory import available_mb, largest_batch, step_memory_mb
-from automl.training import Precision, peak_memory_mb, reset_peak_memory
+from automl.training import Precision, device_name, is_out_of_memory, peak_memory_mb, reset_peak_memory
 
 __all__ = ["measure_cost", "training_step"]
 
@@ -40,6 +40,7 @@ def measure_cost(
     precision: Precision,
     start_seconds: float,
     latency_ms: float,
+    share: float = 1.0,
     others: Sequence[Precision] = (),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
@@ -53,9 +54,10 @@ def measure_cost(
     Args:
         start_seconds: That its worker took until now.
         latency_ms: Of one image, which says whether a batch takes what it should.
+        share: Of the device's memory, that a trial can have: others are measured beside this one.
     """
     reset_peak_memory(device)
-    available = available_mb(device)
+    available = available_mb(device, share)
     if precision.channels_last:
         model.to(memory_format=torch.channels_last)
     format = torch.channels_last if precision.channels_last else torch.contiguous_format
@@ -69,7 +71,7 @@ def measure_cost(
             each: training_step(model, PROBED_DEPTHS[1], images, precision=each, device=device)
             for each in (precision, *others)
         }
-        most = [largest_batch(*step_memory_mb(step, model, device), available) for step in steps.values()]
+        most = [largest_batch(*step_memory_mb(step, model, device), available * share) for step in steps.values()]
         taken = _in_turns(steps, max(1, min(batch_size, *most)), device, clock)
         quickest = min(taken, key=lambda each: taken[each])
         training = quickest if taken[quickest] <= QUICKER * taken[precision] else precision
@@ -81,15 +83,23 @@ def measure_cost(
     for depth in PROBED_DEPTHS:
         step = training_step(model, depth, images, precision=training, device=device)
         fixed[depth], per_image[depth] = step_memory_mb(step, model, device)
-        sizes[depth] = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available)))
+        sizes[depth] = max(1, min(batch_size, largest_batch(fixed[depth], per_image[depth], available * share)))
     forward, whole, part = math.inf, dict.fromkeys(PROBED_DEPTHS, math.inf), dict.fromkeys(PROBED_DEPTHS, math.inf)
     for _ in range(TRIES):
-        for depth, size in sizes.items():
+        for depth in PROBED_DEPTHS:
             step = training_step(model, depth, images, precision=training, device=device)
-            for found, count in ((whole, size), (part, _fewer(size))):
-                step(count, True)
-                found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
-        batch = images(size)
+            while True:
+                try:
+                    for found, count in ((whole, sizes[depth]), (part, _fewer(sizes[depth]))):
+                        step(count, True)
+                        found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
+                    break
+                except Exception as error:  # what a step takes was foreseen from two small ones
+                    if not is_out_of_memory(error) or sizes[depth] == 1:
+                        raise
+                sizes[depth] //= 2
+                whole[depth] = part[depth] = math.inf
+        batch = images(min(sizes.values()))
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
         seconds = {depth: whole[depth] / sizes[depth] for depth in sizes}
         if _is_plausible(seconds, forward, latency_ms / 1000) and all(
@@ -105,7 +115,7 @@ def measure_cost(
         latency_ms=latency_ms,
         peak_memory_mb=peak_memory_mb(device),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        device=device_name(device),
         batch_norm=any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in model.modules()),
         fixed_mb=fixed,
         image_mb=per_image,
@@ -122,6 +132,7 @@ def training_step(
     update, its gradients stay and add up."""
     freeze(model, depth)
     set_train_mode(model)
+    model.zero_grad(set_to_none=True)  # of what is frozen now, too
     updater = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-6)
     kept: dict[int, torch.Tensor] = {}
 

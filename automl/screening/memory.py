@@ -19,8 +19,20 @@ HEADROOM = 0.9  # of what is available; the rest is for fragments and for what g
 PROCESS_MB = 1000.0  # Python, torch and Ray in a worker on a CPU
 
 
-def available_mb(device: torch.device) -> float:
-    """Memory that a training process can have on `device` now: free plus what this process holds already."""
+def available_mb(device: torch.device, share: float = 1.0) -> float:
+    """Memory of `device` of which `share` is a training process's: all of it where no other program has some. Of what
+    is free now, and what this process holds already, others that train beside it may hold or want their shares."""
+    return min(_free_mb(device) / share, _total_mb(device))
+
+
+def _total_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1] / MEGABYTE
+    return psutil.virtual_memory().total / MEGABYTE
+
+
+def _free_mb(device: torch.device) -> float:
+    """Free plus what this process holds already."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return (free + torch.cuda.memory_reserved(device)) / MEGABYTE

@@ -14,6 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from automl.backbones import find
+from automl.config import IMAGE_BY_IMAGE
 from automl.screening import Cost
 from automl.search.spec import effective_resolution, trains_on_embeddings
 from automl.training import RECALIBRATION_IMAGES
@@ -70,7 +71,7 @@ class CostModel:
     validation_images: int
     test_images: int = 0
     recalibration_images: int = RECALIBRATION_IMAGES
-    ratios: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    ratios: dict[tuple[str, int, bool], list[float]] = field(default_factory=dict)
     head_ratios: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     embedded: set[tuple[str, int]] = field(default_factory=set)
@@ -98,14 +99,22 @@ class CostModel:
             batch_size=self._images_at_once(params),
             pixels=self._pixels(params),
         )
-        return seconds * self._ratio(*self._what(params))
+        return seconds * self._ratio(*self._kind(params))
 
-    def _ratio(self, backbone: str, resolution: int) -> float:
-        """Seconds that epochs took over those predicted from the screening: of the backbone at the resolution, else at
-        its others, else of the others (a machine that was busy during the screening was busy for all)."""
-        own = self.ratios.get((backbone, resolution))
-        others = [each for (name, _), ratios in self.ratios.items() if name == backbone for each in ratios]
-        known = own or others or [each for ratios in self.ratios.values() for each in ratios]
+    def _kind(self, params: Mapping[str, Any]) -> tuple[str, int, bool]:
+        """What of `params` decides how far off the screening is: backbone, resolution, and whether images are augmented
+        one by one, which a small model on a GPU may wait for, and the screening does not do."""
+        return *self._what(params), params.get("augmentation") in IMAGE_BY_IMAGE
+
+    def _ratio(self, backbone: str, resolution: int, one_by_one: bool) -> float:
+        """Seconds that epochs took over those predicted from the screening: of the backbone at the resolution with such
+        an augmentation, else at its others, else of the others (a machine that was busy during the screening was busy
+        for all)."""
+        own = self.ratios.get((backbone, resolution, one_by_one))
+        alike = [each for (name, _, kind), ratios in self.ratios.items() if (name, kind) == (backbone, one_by_one)
+                 for each in ratios]  # fmt: skip
+        others = [each for (name, *_), ratios in self.ratios.items() if name == backbone for each in ratios]
+        known = own or alike or others or [each for ratios in self.ratios.values() for each in ratios]
         return median(known) if known else 1.0  # one trial beside which something else ran spoils no other's
 
     def micro_batch(self, params: Mapping[str, Any]) -> tuple[int | None, str]:
@@ -226,8 +235,8 @@ class CostModel:
             return
         kept, self.ratios = self.ratios, {}
         predicted = self.epoch_seconds(params)
-        learned = [*kept.get(self._what(params), []), epoch_seconds / predicted]
-        self.ratios = kept | {self._what(params): learned[-LEARNED_FROM:]}
+        learned = [*kept.get(self._kind(params), []), epoch_seconds / predicted]
+        self.ratios = kept | {self._kind(params): learned[-LEARNED_FROM:]}
 
     def learn_from(self, trial: FrozenTrial) -> None:
         """`learn` what a recorded trial took, if it trained for an epoch and its backbone was screened."""

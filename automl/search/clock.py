@@ -1,12 +1,13 @@
 """What still fits into the budget: the driver's view of time.
 
 The time for training the best configurations again, and for the refit of the best so far, is always kept free. Where
-the whole search is too short for a trial and its refit, the trial is tried all the same, in full, and hands over its
-own weights.
+the whole search is too short for a trial and its refit, the trial is tried all the same, for at least half of its
+epochs, and hands over its own weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,17 +99,21 @@ class Clock:
         return self._costs.refit_fits(self._space.params(params), self._epochs, self._at_start)
 
     def fits(self, params: Mapping[str, Any], epochs: int | None = None) -> bool:
-        """Whether a trial of `params` that starts now trains for `epochs` in time (default: until its first rung, or,
-        without a refit, to its end)."""
-        if epochs is None and not self.refits(params):
-            epochs = self._epochs
-        return self.seconds(params, epochs) <= self.search_left(params)
+        """Whether a trial of `params` that starts now trains for `epochs` in time (default: at least as long as it
+        should)."""
+        return self.seconds(params, epochs or self._least(params)) <= self.search_left(params)
+
+    def _least(self, params: Mapping[str, Any]) -> int:
+        """Epochs that a trial should have the time for: until its first rung, or, where there is no time for a refit
+        and it is to be handed over itself, half of them, by the end of which its learning rate has decayed."""
+        return self._first_rung if self.refits(params) else math.ceil(self._epochs / 2)
 
     def doubtful(self, params: Mapping[str, Any]) -> bool:
         """Whether `params` are worth a try although they are not expected to fit: no trial has shown yet what training
         takes, so that the screening may have measured a busy machine, and much time would be left unused."""
         left = self.search_left(params)
-        unused = left >= UNUSED_SHARE * self._at_start and self.seconds(params, self._epochs) <= BUSY_FACTOR * left
+        half = self.seconds(params, math.ceil(self._epochs / 2))
+        unused = left >= UNUSED_SHARE * self._at_start and half <= BUSY_FACTOR * left
         return unused and not self._costs.ratios and not self._costs.is_head_only(self._space.params(params))
 
     def seconds(self, params: Mapping[str, Any], epochs: int | None = None) -> float:
@@ -122,7 +127,7 @@ class Clock:
     def needs(self, params: Mapping[str, Any]) -> str:
         """Say what time a trial of `params` needs, and what is left."""
         refits, left = self.refits(params), max(0.0, self.search_left(params))
-        seconds = self.seconds(params, None if refits else self._epochs)
+        seconds = self.seconds(params, self._least(params))
         return f"needs about {seconds:.0f} s, {left:.0f} s are left" + (" before the refit" if refits else "")
 
     def refit_time(self, trial: FrozenTrial) -> tuple[float, float]:

@@ -21,23 +21,42 @@ __all__ = ["Interrupt", "Resources", "check_address", "cluster", "each_task", "r
 
 
 KNOCK_SECONDS = 10.0
-WORKERS = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}  # that a stopped trial may take until its worker has another one
+WORKERS = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # that a stopped trial may take until its worker has another one
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that is to get no GPU sees none
+}
 
 
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # of the threads of a step for each other, see `automl.neighbours`
 
 
 class Resources(NamedTuple):
-    """What each trial gets, and how many trials run at once."""
+    """What each trial gets, how many trials run at once, and how many of them on one machine (None: all)."""
 
     cpus: int
     gpus: float
     concurrency: int
+    on_one: int | None = None
 
     @property
     def memory(self) -> float:
         """Part of a device's memory (of the machine's, without GPUs) that one trial can have."""
-        return min(1.0, self.gpus) or 1 / self.concurrency
+        return min(1.0, self.gpus) or 1 / (self.on_one or self.concurrency)
+
+
+class Machine(NamedTuple):
+    """What Ray can give of one machine."""
+
+    cpus: int
+    gpus: float
+
+    def slots(self, share: float) -> int:
+        """Trials that its GPUs serve, each with so much of one, or so many: no part spans two GPUs."""
+        return int(self.gpus) * int(1 / share + 1e-9) if share < 1 else int(self.gpus / share)
+
+    def trials(self, cpus: int, gpus: float) -> int:
+        """Trials that it can run at once, each with so many CPUs and GPUs."""
+        return min(self.cpus // cpus, self.slots(gpus)) if gpus else self.cpus // cpus
 
 
 class Interrupt:
@@ -108,12 +127,17 @@ def check_address(address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None, gpus: float | str = "auto") -> Iterator[None]:
     """Connect to the Ray cluster at `address`, or start one on this machine and stop it afterwards.
+
+    Args:
+        gpus: Of a trial. With 0, this process, which refits the winner, leaves those of this machine alone as well.
 
     Raises:
         StorageError: The cluster cannot be reached.
     """
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     logging.getLogger("ray").setLevel(logging.ERROR)
     patience = {name: os.environ.get(name, value) for name, value in WORKERS.items()}
     waiting = {name: os.environ[name] for name in WAITING if name in os.environ}
@@ -160,29 +184,49 @@ def _signals_kept() -> Iterator[None]:
 def resources(cpus: int | str, gpus: float | str, concurrency: int | str) -> tuple[Resources, str]:
     """Divide the connected cluster among trials; "auto" parts are chosen here. Returns them with the reason.
 
-    With GPUs: one GPU per trial and an even share of the CPUs. Without: one trial at a time with up to 8 threads,
-    since on few cores a second trial at half the speed only delays what the first one teaches the sampler.
+    With GPUs: one GPU per trial and an even share of the CPUs of its machine. Without: up to 8 threads a trial, on two
+    cores one trial at a time, since a second one at half the speed only delays what the first teaches the sampler. A
+    trial runs on one machine, so it gets no more than one has.
 
     Raises:
-        UsageError: A trial is to get more than there is, which Ray would wait for without end.
+        UsageError: A trial is to get more than a machine has, which Ray would wait for without end.
     """
-    have = ray.cluster_resources()
-    all_cpus, all_gpus = int(have.get("CPU", 1)), float(have.get("GPU", 0))
-    gpu_share = float(gpus) if gpus != "auto" else (1.0 if all_gpus >= 1 else 0.0)
-    for name, asked, there in (("cpus", cpus, all_cpus), ("gpus", gpus, all_gpus)):
+    machines = _machines()
+    most = Machine(max(each.cpus for each in machines), max(each.gpus for each in machines))
+    gpu_share = float(gpus) if gpus != "auto" else (1.0 if most.gpus >= 1 else 0.0)
+    if gpu_share > 1 and gpu_share != int(gpu_share):
+        raise UsageError(f"search.gpus_per_trial is {gpu_share:g}: above 1 it is a whole number")
+    where = "" if len(machines) == 1 else " on one machine"
+    for name, asked, there in (("cpus", cpus, most.cpus), ("gpus", gpus, most.gpus)):
         if asked != "auto" and float(asked) > there:
-            raise UsageError(f"search.{name}_per_trial is {asked} and there are {there:g}: lower it, or leave it out")
+            raise UsageError(
+                f"search.{name}_per_trial is {asked} and there are {there:g}{where}: lower it, or leave it out"
+            )
     if cpus != "auto":
         cpu_share = int(cpus)
     elif gpu_share:
-        cpu_share = max(1, int(all_cpus / (all_gpus / gpu_share)))
+        slots = [(each.cpus, each.slots(gpu_share)) for each in machines if each.slots(gpu_share)]
+        cpu_share = max(1, min((own // parts for own, parts in slots), default=1))
     else:
-        cpu_share = min(all_cpus, 8)
-    at_once = max(1, min(all_cpus // cpu_share, int(all_gpus / gpu_share) if gpu_share else all_cpus))
-    if concurrency != "auto":
-        at_once = int(concurrency)
-    reason = f"{all_cpus} CPUs and {all_gpus:g} GPUs are available; {cpu_share} CPUs and {gpu_share:g} GPUs a trial"
-    return Resources(cpu_share, gpu_share, at_once), reason
+        cpu_share = min(most.cpus, 8)
+    at_once = [each.trials(cpu_share, gpu_share) for each in machines]
+    if not any(at_once):
+        raise UsageError(
+            f"no machine has {cpu_share} CPUs and {gpu_share:g} GPUs for a trial: lower search.cpus_per_trial or "
+            "search.gpus_per_trial, or leave them out"
+        )
+    wanted = sum(at_once) if concurrency == "auto" else int(concurrency)
+    all_cpus, all_gpus = sum(each.cpus for each in machines), sum(each.gpus for each in machines)
+    known = f"{all_cpus} CPUs and {all_gpus:g} GPUs are available" + (f" on {len(machines)} machines" if where else "")
+    reason = f"{known}; {cpu_share} CPUs and {gpu_share:g} GPUs a trial"
+    return Resources(cpu_share, gpu_share, wanted, min(wanted, max(at_once)) if where else None), reason
+
+
+def _machines() -> list[Machine]:
+    """Return the machines of the connected cluster that can run something."""
+    alive = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+    found = [Machine(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
+    return [each for each in found if each.cpus >= 1] or [Machine(1, 0.0)]
 
 
 def each_task(

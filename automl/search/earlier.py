@@ -94,12 +94,14 @@ def read_study(folder: StudyFolder) -> EarlierStudy:
 
 
 def good_trials(trials: Sequence[FrozenTrial], *, maximize: bool) -> list[FrozenTrial]:
-    """Return the better half of the trials that ran to their end, best first; of equal scores the quicker first."""
-    done = [
+    """Return the better half of the trials that ran to their end, best first; of equal scores the quicker first. Where
+    the budget cut all of them short, of those."""
+    told = [
         each
         for each in trials
         if each.state == TrialState.COMPLETE and each.value is not None and math.isfinite(each.value)
     ]
+    done = [each for each in told if each.user_attrs.get("reason") != "truncated"] or told
     sign = -1.0 if maximize else 1.0
     done.sort(
         key=lambda each: (sign * (each.value or 0.0), each.user_attrs.get("train_seconds", math.inf), each.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,10 +24,12 @@ AS_CHEAP = 1.1  # times the seconds of the cheapest backbone's dearest trial
 
 @dataclass(frozen=True)
 class _Costs:
-    """Predicted seconds of one backbone: of whole trials by what trains, of an epoch of the dearest of them, of what
-    follows the search (with the refit where that `refits`), and of training three of them again."""
+    """Predicted seconds of one backbone: of whole trials by what trains, and with half of their epochs, of an epoch of
+    the dearest of them, of what follows the search (with the refit where that `refits`), and of training three of them
+    again."""
 
     trials: dict[str, float]
+    halves: dict[str, float]
     epoch: float
     refits: bool
     reserve: float
@@ -42,8 +45,8 @@ class _Costs:
 
     @property
     def past_head(self) -> float | None:
-        """Of the cheapest trial that trains more than the head."""
-        return min((seconds for kind, seconds in self.trials.items() if kind != "head only"), default=None)
+        """Of half of the epochs of the cheapest trial that trains more than the head."""
+        return min((seconds for kind, seconds in self.halves.items() if kind != "head only"), default=None)
 
 
 def cost_model(
@@ -164,6 +167,7 @@ def _costs(
         if (kind == "head only") == model.is_head_only(params) and params not in sound.values():
             sound[kind] = params  # else the space has no such trial
     trials = {kind: model.trial_seconds(params, epochs) for kind, params in sound.items()}
+    halves = {kind: model.trial_seconds(params, math.ceil(epochs / 2)) for kind, params in sound.items()}
     dearest = sound[max(trials, key=lambda kind: trials[kind])]
     refits, again = model.refit_fits(dearest, epochs, seconds_left), 0.0
     if refits:
@@ -171,7 +175,7 @@ def _costs(
             CONFIRMED * [dearest], epochs, seconds=seconds_left, repeats=repeats, at_once=at_once
         )
     reserve = model.reserve(dearest, epochs, refit=refits)
-    return _Costs(trials, model.epoch_seconds(dearest), refits, reserve, again)
+    return _Costs(trials, halves, model.epoch_seconds(dearest), refits, reserve, again)
 
 
 def _kept_free(costs: Sequence[_Costs]) -> tuple[float, float]:
@@ -200,11 +204,11 @@ def _warnings(budget: dict[str, float], costs: Mapping[str, _Costs], there: floa
     past_head = [each.past_head for each in costs.values() if each.past_head is not None]
     if past_head and there < min(past_head):
         return [
-            f"the budget is too short to train anything past the head: the cheapest such trial takes about "
+            f"the budget is too short to train anything past the head: half of the cheapest such trial takes about "
             f"{min(past_head):.0f} s, and {max(0.0, there):.0f} s are left"
         ]
     too_long = [
-        f"{name} {kind} ({seconds:.0f} s)"
+        f"{name} {kind} ({seconds:.0f} s{', with fewer epochs' if each.halves[kind] <= there else ''})"
         for name, each in costs.items()
         for kind, seconds in each.trials.items()
         if seconds > there

@@ -29,7 +29,7 @@ from automl.search.spec import TrialSpec
 from automl.search.study import Reason
 from automl.search.trial import load_dataset, prepare_process, run_trial
 from automl.search.watch import watched
-from automl.training import Outcome
+from automl.training import Outcome, is_out_of_memory
 
 __all__ = ["run_one", "run_search"]
 
@@ -160,12 +160,9 @@ def _failure(error: Exception, task: Mapping[str, Any], root: str) -> dict[str, 
 
 
 def _reason_of(error: BaseException) -> Reason:
-    text = str(error).lower()
     if isinstance(error, OutputError):  # a full disk says nothing against a trial
         return "interrupted"
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return "out_of_memory"
-    return "crashed"
+    return "out_of_memory" if is_out_of_memory(error) else "crashed"
 
 
 class _Failed:

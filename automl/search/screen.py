@@ -39,11 +39,14 @@ PASSES = 10
 LATENCY_SECONDS = 1.0  # for each size
 
 
-def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Screened:
+def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int], share: float = 1.0) -> Screened:
     """Embed training and validation images with `spec`'s backbone, probe the embedding, and time a few steps.
 
     The embedding stays in the study's cache for the trials that train a head on it, unless the images are so many that
     a sample is looked at. Latency is measured at each of `resolutions`, everything else at the specification's.
+
+    Args:
+        share: Of the device's memory, that a trial can have.
     """
     started = time.perf_counter()
     folder = StudyFolder(Path(root))
@@ -78,6 +81,7 @@ def screen_backbone(root: str, spec: TrialSpec, resolutions: list[int]) -> Scree
         precision=precision,
         start_seconds=start_seconds,
         latency_ms=speeds[spec.resolution].one.median_ms,
+        share=share,
         others=other_precisions(device),
     )
     speeds |= measure_speeds(spec.backbone, len(dataset.classes), [side for side in resolutions if side not in speeds])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -245,9 +246,10 @@ def damage(error: Exception) -> str | None:
 
 
 def shown_url(url: str) -> str:
-    """The URL without user and password."""
+    """The URL without user and password; what is none, as it is."""
     scheme, _, rest = url.rpartition("://")
-    return f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
+    shown = f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", shown) if scheme else shown
 
 
 @contextmanager

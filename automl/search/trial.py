@@ -34,6 +34,7 @@ from automl.training import (
     Precision,
     choose_device,
     choose_precision,
+    device_name,
     fine_tune,
     keep_buffers,
     load_weights,
@@ -133,7 +134,7 @@ def run_trial(
         "trainable_parameters": sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad),
         "startup_seconds": round(clock() - started, 3),
         "host": socket.gethostname(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": device_name(device),
         "dtype": precision.name,
         "training_dtype": training.name,
     }

@@ -14,11 +14,21 @@ __all__ = [
     "Precision",
     "choose_device",
     "choose_precision",
+    "device_name",
+    "is_out_of_memory",
     "keep_buffers",
     "other_precisions",
     "peak_memory_mb",
     "reset_peak_memory",
 ]
+
+
+_NO_MEMORY = (  # as torch, cuBLAS and cuDNN say it, in small letters
+    "out of memory",
+    "can't allocate memory",
+    "alloc_failed",
+    "unable to find an engine to execute this computation",
+)
 
 
 class Precision(NamedTuple):
@@ -38,6 +48,17 @@ def choose_device() -> tuple[torch.device, str]:
     if torch.cuda.is_available():
         return torch.device("cuda"), f"CUDA is available: {torch.cuda.get_device_name()}"
     return torch.device("cpu"), "no CUDA device is visible"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the device or of the machine, was too small for what was asked."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in _NO_MEMORY)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's model; of every CPU "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def choose_precision(device: torch.device, dtype: str = "auto") -> Precision:

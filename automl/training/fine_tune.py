@@ -35,6 +35,7 @@ __all__ = ["Epoch", "Outcome", "fine_tune"]
 RECALIBRATION_IMAGES = 256
 EVALUATION_BATCH = 64
 LOSS_CHECKED_EVERY = 50  # steps; each look waits for the GPU
+MARGIN = 1.03  # times as long as the epochs before, that the next ones may take
 
 Reason = Literal["complete", "truncated", "diverged"]
 
@@ -101,6 +102,10 @@ def fine_tune(
 ) -> Outcome:
     """Train `model` on `train_rows` and evaluate it on `validation_rows` after every epoch.
 
+    Where by the epochs done so far there is no time for all of them, the learning rate decays until the last one for
+    which there is, as it would have until the last of all: a schedule that is cut off leaves a model that is still
+    moving (M. Li, E. Yumer, D. Ramanan, Budgeted Training, ICLR 2020, https://arxiv.org/abs/1905.04753).
+
     BatchNorm's statistics are estimated anew for every evaluation, and, without validation images, after the last epoch
     alone.
 
@@ -114,7 +119,8 @@ def fine_tune(
         micro_batch: Images per forward pass; gradients of a batch are accumulated over its micro-batches.
         checkpoint: Written after every epoch but the last, and resumed from if it exists. None: neither.
         identity: What a checkpoint must have been written for to be resumed from.
-        time_limit: Seconds after which the run stops where it is, as `truncated`, with its last whole epoch reported.
+        time_limit: Seconds, after which the run ends as `truncated`: after the last epoch for which there is time, or
+            where it is, with its last whole epoch reported, if that takes longer than it should.
         keep: Called after each epoch, before its checkpoint is written.
         report: Called after each epoch, when all of it is on disk; may raise, or not return, to end the run.
 
@@ -155,7 +161,6 @@ def fine_tune(
         array, targets, _spread(train_rows, RECALIBRATION_IMAGES), batch_size=EVALUATION_BATCH, device=device,
         drop_last="single",
     )  # fmt: skip
-    total_steps = epochs * len(batches)
     done = Progress(0, 0, 0.0)
     if checkpoint is not None and checkpoint.exists():
         done = load_checkpoint(checkpoint, models=models, optimizer=updater, identity=identity)
@@ -165,13 +170,14 @@ def fine_tune(
     training = {name for name, module in model.named_modules() if module.training}
     evaluated = _steadied(averaged, training, steadying, normalise, precision, whole) if done.epoch else averaged
 
+    last, began = epochs, clock()
     for epoch in range(done.epoch, epochs):
         epoch_started = clock()
         _seed_epoch(seed, epoch, batches)
         loss_sum, images_seen = torch.zeros((), device=device), 0
         for images, labels, _ in batches:
             factor = learning_rate_factor(
-                step, warmup_steps=min(warmup_epochs, epochs / 2) * len(batches), total_steps=total_steps
+                step, warmup_steps=min(warmup_epochs, last / 2) * len(batches), total_steps=last * len(batches)
             )
             for group in updater.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -217,7 +223,16 @@ def fine_tune(
             progress = Progress(epoch + 1, step, trained)
             save_checkpoint(checkpoint, progress, models=models, optimizer=updater, identity=identity)
         report(reached)
+        left, each = time_limit - (clock() - started), (clock() - began) / (epoch + 1 - done.epoch)
+        last = _last_in_time(epoch + 1, epochs, left, each)
+        if last == epoch + 1 < epochs:
+            return Outcome("truncated", last, trained, evaluated.eval())
     return Outcome("complete", epochs, trained, evaluated.eval())
+
+
+def _last_in_time(done: int, epochs: int, left: float, each: float) -> int:
+    """Return the last epoch, of `epochs`, that ends within `left` seconds, where `done` are over and took `each`."""
+    return epochs if (epochs - done) * MARGIN * each <= left else done + max(0, int(left / (MARGIN * each)))
 
 
 def _seed_epoch(seed: int, epoch: int, batches: Batches) -> None:

@@ -93,7 +93,7 @@ def measured(clock: Callable[[], float]) -> Cost:
 
 def test_memory_is_that_of_a_step_and_not_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feasibility, "step_memory_mb", lambda step, model, device: (100.0, 7.0))
-    monkeypatch.setattr(feasibility, "available_mb", lambda device: 170.0)
+    monkeypatch.setattr(feasibility, "available_mb", lambda device, share: 170.0)
     cost = measured(Clock())
     assert (cost.fixed_mb, cost.image_mb) == ({0.0: 100.0, 0.5: 100.0}, {0.0: 7.0, 0.5: 7.0})
     fits = cost.largest_batch(0.0, pixels=1.0, share=1.0)

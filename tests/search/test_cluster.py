@@ -18,34 +18,58 @@ from automl.search.cluster import Interrupt, Resources, _signals_kept, check_add
 @pytest.mark.parametrize(
     ("have", "asked", "expected"),
     [
-        ({"CPU": 2.0}, ("auto", "auto", "auto"), Resources(2, 0.0, 1)),
-        ({"CPU": 64.0}, ("auto", "auto", "auto"), Resources(8, 0.0, 8)),
-        ({"CPU": 64.0, "GPU": 4.0}, ("auto", "auto", "auto"), Resources(16, 1.0, 4)),
-        ({"CPU": 8.0, "GPU": 1.0}, ("auto", 0.5, "auto"), Resources(4, 0.5, 2)),
-        ({"CPU": 2.0, "GPU": 4.0}, ("auto", "auto", "auto"), Resources(1, 1.0, 2)),
-        ({"CPU": 8.0}, (1, "auto", 3), Resources(1, 0.0, 3)),
-        ({"CPU": 8.0, "GPU": 2.0}, (2, 0, "auto"), Resources(2, 0.0, 4)),
+        ([(2, 0)], ("auto", "auto", "auto"), Resources(2, 0.0, 1)),
+        ([(64, 0)], ("auto", "auto", "auto"), Resources(8, 0.0, 8)),
+        ([(64, 4)], ("auto", "auto", "auto"), Resources(16, 1.0, 4)),
+        ([(8, 1)], ("auto", 0.5, "auto"), Resources(4, 0.5, 2)),
+        ([(2, 4)], ("auto", "auto", "auto"), Resources(1, 1.0, 2)),
+        ([(8, 0)], (1, "auto", 3), Resources(1, 0.0, 3)),
+        ([(8, 2)], (2, 0, "auto"), Resources(2, 0.0, 4)),
+        ([(16, 4)], ("auto", 0.6, "auto"), Resources(4, 0.6, 4)),  # no two parts of 0.6 share a GPU
+        ([(16, 4)], ("auto", 0.1, "auto"), Resources(1, 0.1, 16)),
+        ([(16, 8)], ("auto", 2, "auto"), Resources(4, 2.0, 4)),
+        ([(4, 0), (4, 0), (4, 0)], ("auto", "auto", "auto"), Resources(4, 0.0, 3, 1)),
+        ([(2, 0), (32, 0)], ("auto", "auto", "auto"), Resources(8, 0.0, 4, 4)),
+        ([(8, 0), (8, 1), (8, 1)], ("auto", "auto", "auto"), Resources(8, 1.0, 2, 1)),
+        ([(8, 0), (32, 8), (8, 1)], ("auto", "auto", "auto"), Resources(4, 1.0, 9, 8)),
+        ([(1, 0), (1, 0)], ("auto", "auto", "auto"), Resources(1, 0.0, 2, 1)),
+        ([(4, 0), (4, 0)], (2, "auto", 3), Resources(2, 0.0, 3, 2)),
     ],
 )
 def test_a_cluster_is_divided_among_trials(
-    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], asked: tuple[Any, Any, Any], expected: Resources
+    monkeypatch: pytest.MonkeyPatch, have: list[tuple[int, int]], asked: tuple[Any, Any, Any], expected: Resources
 ) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: have)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes(have))
     share, reason = resources(*asked)
     assert share == expected
-    assert f"{have['CPU']:g} CPUs" in reason
+    assert f"{sum(cpus for cpus, _ in have)} CPUs" in reason
+    assert ("machines" in reason) == (len(have) > 1)
+
+
+def nodes(have: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """What Ray says of machines with so many CPUs and GPUs, and of one that has gone."""
+    gone = {"Alive": False, "Resources": {"CPU": 128.0, "GPU": 8.0}}
+    there = [{"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {}) for cpus, gpus in have]
+    return [gone, *({"Alive": True, "Resources": each} for each in there)]
 
 
 def test_trials_at_once_share_the_memory() -> None:
     shares = [Resources(2, 0.0, 1), Resources(1, 0.0, 8), Resources(4, 0.5, 2), Resources(4, 2.0, 2)]
     assert [each.memory for each in shares] == [1.0, 1 / 8, 0.5, 1.0]
+    assert Resources(4, 0.0, 6, 2).memory == 0.5  # two on each of three machines
 
 
 def test_more_than_there_is_would_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    for asked in ((3, "auto", "auto"), ("auto", 1, "auto")):
-        with pytest.raises(UsageError, match="lower it"):
-            resources(*asked)
+    for machines in ([(2, 0)], [(2, 0), (2, 0), (2, 0)]):
+        monkeypatch.setattr(ray, "nodes", lambda machines=machines: nodes(machines))
+        for asked in ((3, "auto", "auto"), ("auto", 1, "auto")):
+            with pytest.raises(UsageError, match="lower it"):
+                resources(*asked)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes([(64, 0), (2, 4)]))
+    with pytest.raises(UsageError, match="no machine has 8 CPUs and 1 GPUs"):
+        resources(8, 1, "auto")
+    with pytest.raises(UsageError, match="whole number"):
+        resources("auto", 1.5, "auto")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -88,7 +88,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run here, one after the other, and the screening knows its result."""
     screened = [Screened(RESNET, 32, 0.5, 0.5, 0.1, cost())]
     for module in (pipeline, resuming):
-        monkeypatch.setattr(module, "cluster", lambda address: contextlib.nullcontext())
+        monkeypatch.setattr(module, "cluster", lambda *asked: contextlib.nullcontext())
         monkeypatch.setattr(module, "resources", lambda *_: (Resources(1, 0.0, 1), ""))
     monkeypatch.setattr(pipeline, "screen", lambda *_, **__: screened)
     monkeypatch.setattr(pipeline, "run_search", run_here)

@@ -664,13 +664,13 @@ def test_the_reserve_is_for_the_incumbent_too(folder: StudyFolder, clock: Clock)
     assert reserve > 50
 
 
-def test_where_a_refit_does_not_fit_a_whole_trial_is_tried_all_the_same(folder: StudyFolder, clock: Clock) -> None:
+def test_where_a_refit_does_not_fit_half_a_trial_is_tried_all_the_same(folder: StudyFolder, clock: Clock) -> None:
     driver = make_driver(folder, small_config(budget=120.0), clock=clock, seconds=0.3, defaults=False)
     params = {**driver.record.study.ask(driver._space.distributions).params, "freeze_depth": 0.0}
-    whole = driver.clock.seconds(params, 4)
+    half = driver.clock.seconds(params, 2)
     end = driver._costs.reserve(driver._space.params(params), 4, refit=False)
     assert not driver.clock.refits(params)
-    clock.now = 120.0 - end - whole - 0.1
+    clock.now = 120.0 - end - half - 0.1
     assert driver.clock.fits(params)
     clock.now += 0.2  # time for its first rung would be left
     assert not driver.clock.fits(params)
@@ -796,8 +796,8 @@ def heads_until_nothing_fits(driver: Driver) -> Assignment | None:
 
 
 def test_a_machine_that_was_busy_while_it_was_measured_is_given_a_try(folder: StudyFolder, clock: Clock) -> None:
-    """The screening found 4 epochs to take twice the budget; in truth an epoch takes 5 s."""
-    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=5.0)
+    """The screening found 2 epochs to take twice the budget; in truth an epoch takes 5 s."""
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=10.0)
     tried = heads_until_nothing_fits(driver)
     assert tried is not None
     assert driver.record.trials()[tried.number].user_attrs["origin"] == "default"
@@ -813,13 +813,13 @@ def test_a_machine_that_was_busy_while_it_was_measured_is_given_a_try(folder: St
 
 
 def test_what_a_trial_has_shown_to_be_too_slow_is_not_tried_again(folder: StudyFolder, clock: Clock) -> None:
-    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=5.0)
+    driver = make_driver(folder, small_config(budget=600.0), clock=clock, seconds=10.0)
     tried = heads_until_nothing_fits(driver)
     assert tried is not None
-    driver.report(tried.number, epoch(1, 0.6, epoch_seconds=150.0, startup_seconds=1.0))
+    driver.report(tried.number, epoch(1, 0.6, epoch_seconds=300.0, startup_seconds=1.0))
     driver.report(tried.number, {"reason": "diverged"})
     driver.finish(tried.number)
-    clock.now = 160.0
+    clock.now = 310.0
     assert heads_until_nothing_fits(driver) is None
     assert driver.stop_reason == "budget"
 

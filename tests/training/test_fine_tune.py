@@ -15,6 +15,7 @@ from torch import nn
 from automl import backbones
 from automl.errors import UsageError
 from automl.training import Epoch, Normalise, Outcome, recalibrate
+from automl.training.fine_tune import _last_in_time
 from tests.tiny import BFLOAT16, CHANNELS_LAST, FLOAT32, MEAN, STD, colours, tiny, train
 
 torch.set_num_threads(1)
@@ -347,3 +348,12 @@ def test_a_run_on_a_gpu(augmentation: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert outcome.reason == "complete"
     assert next(outcome.model.parameters()).is_cuda
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "expected"),
+    [(1, math.inf, 4), (1, 31.0, 4), (1, 30.0, 3), (1, 21.0, 3), (1, 10.0, 1), (1, -5.0, 1), (3, 5.0, 3)],
+)
+def test_the_last_epoch_is_the_last_for_which_there_is_time(done: int, left: float, expected: int) -> None:
+    """Of four epochs of 10 s each, with a margin of 3 %."""
+    assert _last_in_time(done, 4, left, 10.0) == expected

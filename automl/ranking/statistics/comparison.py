@@ -36,7 +36,7 @@ LEAST_RESAMPLES = 400
 _PRODUCTS = 1e10  # that a comparison may cost, about a second; more trials and images leave fewer resamples
 _TAIL = 0.025
 _SURELY_BEHIND = 0.001
-_EQUAL = 1e-6
+_EQUAL = 1e-6  # what single precision may add to a difference
 _DRAWN_AT_ONCE = 500_000
 
 Bools = NDArray[np.bool_]
@@ -101,6 +101,10 @@ def difference(
     """Return the 95 % interval of score(best) - score(other), both on the same resampled images: one comparison, not
     corrected for how many were or could be made (P. Koehn, EMNLP 2004, https://aclanthology.org/W04-3250).
 
+    Percentiles alone call four images of difference, all won by one trial, more than chance (the exact test of McNemar:
+    p = 0.125), since few resamples lack all four. So each end is the further of the percentile and of the other
+    percentile mirrored at the difference; then five are tied and six (p = 0.03) are not.
+
     Raises:
         ValueError: The two trials were not evaluated on the same images.
     """
@@ -110,8 +114,9 @@ def difference(
     units, value = number_units(best.groups), apart.mean(axis=1)
     sums = unit_sums(apart, units)
     changes = _changes(sums, value, _sizes(sums, units), np.arange(sums.shape[1]), resamples, seed)
-    low, high = np.quantile(value + changes[0], [_TAIL, 1 - _TAIL])
-    return Interval(float(low), float(high), "paired bootstrap")
+    low, high = np.quantile(changes[0], [_TAIL, 1 - _TAIL])
+    reach = max(-low, high) + (_EQUAL if high > low else 0.0)
+    return Interval(float(value[0] - reach), float(value[0] + reach), "paired bootstrap")
 
 
 def _bonferroni(trials: int) -> float:

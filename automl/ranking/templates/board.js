@@ -165,7 +165,7 @@ const page = {
       list.append(pair);
     }
     const trial = at(values.trial, row), command = rows.command + trial;
-    const reproduce = page.make("p", "Reproduce: "), box = page.make("span", null, { class: "command" });
+    const reproduce = page.make("p", "Retrain, test and hand over this one: "), box = page.make("span", null, { class: "command" });
     box.append(page.make("code", command), page.make("button", "Copy",
       { type: "button", class: "quiet copy", "aria-label": `Copy the command ${command}` }));
     reproduce.append(box);

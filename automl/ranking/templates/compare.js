@@ -92,7 +92,10 @@
       const place = q * (RESAMPLES - 1), low = Math.floor(place);
       return samples[low] + (place - low) * ((samples[low + 1] ?? samples[low]) - samples[low]);
     };
-    return { value: evaluate(new Uint16Array(n).fill(1)), low: quantile(0.025), high: quantile(0.975) };
+    // Percentiles, each no nearer than the other one mirrored: see automl/ranking/statistics/comparison.py.
+    const value = evaluate(new Uint16Array(n).fill(1)), low = value - quantile(0.025), high = quantile(0.975) - value;
+    const reach = Math.max(low, high) + (high > -low ? 1e-6 : 0);
+    return { value, low: value - reach, high: value + reach };
   };
 
   const points = (value) =>

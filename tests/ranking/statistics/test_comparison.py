@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from automl.ranking.statistics import METRICS, compare_with_best, difference, interval, score
+from automl.ranking.statistics import METRICS, Predictions, compare_with_best, difference, interval, score
 from tests.ranking.made import noisy_trials, random_predictions
 
 
@@ -157,3 +157,16 @@ def test_difference_refuses_other_images() -> None:
     best = random_predictions(10)
     with pytest.raises(ValueError, match="same images"):
         difference("accuracy", best, dataclasses.replace(best, rows=best.rows + 1), seed=0)
+
+
+@pytest.mark.parametrize(("apart", "tied"), [(4, True), (5, True), (6, False)])
+def test_a_handful_of_images_is_no_more_than_chance(apart: int, tied: bool) -> None:
+    """By the exact test of McNemar p is 0.125, 0.063 and 0.031 where one trial wins all images on which two differ."""
+    targets = np.zeros(90, np.int64)
+    right = np.tile([4.0, 0.0], (90, 1))
+    wrong = right.copy()
+    wrong[:apart] = [0.0, 4.0]
+    found = difference(
+        "accuracy", Predictions(right, targets, np.arange(90)), Predictions(wrong, targets, np.arange(90))
+    )
+    assert (found.low <= 0 <= found.high) == tied

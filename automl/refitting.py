@@ -1,0 +1,132 @@
+"""The refit of the winner, as much of it as time, memory and device allow; else the trial's own weights."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from automl.config import SearchConfig
+from automl.errors import NoTrialFinishedError, last_line
+from automl.paths import StudyFolder
+from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, in_words, refit
+from automl.search.budget import REFIT_MARGIN
+from automl.search.spec import TrialSpec
+from automl.search.trial import prepare_process
+from automl.training import choose_device, is_out_of_memory
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["adopt_best", "refit_best"]
+
+logger = logging.getLogger(__name__)
+
+
+def refit_best(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    *,
+    seconds: float = float("inf"),
+    epoch_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """Refit `trial`, or go on with its refit that was interrupted.
+
+    Where `seconds` do not allow all of its epochs, the weights that it left are trained on, for as many as they do, or
+    handed over as they are, where those are too few; if it left none, it is refitted for as many as there is time for.
+    So are they handed over where the trial had a GPU and this machine has none, on which nobody knows how long a refit
+    takes, and where it runs out of memory with half as many images at a time, too.
+
+    Raises:
+        NoTrialFinishedError: The refit diverged, or there is no memory for it.
+    """
+    prepare_process(None)
+    kept, had = folder.trial(trial.number).weights.exists(), trial.user_attrs.get("device", "cpu")
+    if had != "cpu" and choose_device()[0].type == "cpu" and math.isfinite(seconds) and kept:
+        note = f"it was trained on {had}, and the machine of this command has no GPU to refit it on in time"
+        return _told(adopt_best(config, folder, trial, note=note))
+    full = TrialSpec.from_dict(trial.user_attrs["spec"])
+    spec, note, on = _interrupted_refit(folder, full), "its refit went on after an interruption", 0
+    if spec is None:
+        spec, note = affordable_epochs(full, seconds=seconds, epoch_seconds=epoch_seconds)
+        if note and kept:
+            needed = full.epochs * epoch_seconds
+            note = f"a refit takes about {needed:.0f} s, and {max(0.0, seconds):.0f} s of the budget were left"
+            on = epochs_on(full, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
+            if not on:
+                return _told(adopt_best(config, folder, trial, note=note))
+            spec = full
+    if note:
+        logger.warning(note)
+    if on:
+        logger.info("trial %d is trained on, on train + validation, for %d epochs", trial.number, on)
+    else:
+        logger.info("refit of trial %d on train + validation, %d epochs", trial.number, spec.epochs)
+
+    def tell(facts: dict[str, Any]) -> None:
+        logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], on or spec.epochs, facts["train_loss"])
+
+    half = max(1, (spec.micro_batch or spec.batch_size) // 2)
+    for each in (spec, replace(spec, micro_batch=half)):
+        wanted = RefitSpec(trial.number, each, trial.user_attrs.get("metrics", {}), note)
+        try:
+            return _told(refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell))
+        except FloatingPointError as error:
+            another = f"choose another with: automl refit {folder.argument} --trial N"
+            raise NoTrialFinishedError(f"{error}; {another}") from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            why = last_line(error)
+        logger.warning(
+            "the refit ran out of memory with %d images at a time: %s", each.micro_batch or each.batch_size, why
+        )
+    if not kept:
+        raise NoTrialFinishedError(
+            f"the refit of trial {trial.number} ran out of memory twice: {why}; free some, then: "
+            f"automl refit {folder.argument} --trial {trial.number}"
+        )
+    return _told(adopt_best(config, folder, trial, note=f"the refit ran out of memory twice: {why}"))
+
+
+def adopt_best(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    *,
+    note: str,
+    open_test: bool = True,
+) -> dict[str, Any]:
+    """Hand over `trial` with its own weights, and say why."""
+    logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
+    attrs = trial.user_attrs
+    wanted = RefitSpec(trial.number, TrialSpec.from_dict(attrs["spec"]), attrs.get("metrics", {}), note)
+    return adopt(
+        wanted,
+        folder,
+        epochs=attrs["epochs"],
+        seconds=attrs["train_seconds"],
+        max_pixels=config.data.max_pixels,
+        open_test=open_test,
+    )
+
+
+def _told(metrics: dict[str, Any]) -> dict[str, Any]:
+    logger.info("test split opened: %s", in_words(metrics))
+    if metrics["test_opened"] > 1:
+        logger.warning(
+            "the test split was scored %d times: choosing between models by these scores makes them optimistic",
+            metrics["test_opened"],
+        )
+    return metrics
+
+
+def _interrupted_refit(folder: StudyFolder, full: TrialSpec) -> TrialSpec | None:
+    """The specification of a refit of the same configuration that left a checkpoint, with the epochs it began with."""
+    begun = TrialSpec.read(folder.refit.spec)
+    if begun is None or not folder.refit.checkpoint.exists():
+        return None
+    same = replace(begun, epochs=full.epochs, warmup_epochs=full.warmup_epochs) == full
+    return begun if same else None
