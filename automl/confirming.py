@@ -88,10 +88,11 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
 
 def _choose(job: Job, study: optuna.Study) -> None:
     found = choose(job.folder, study)
-    if found is None and confirmation_of(study):
-        study.set_user_attr("confirmation", {**confirmation_of(study), "over": True})
-    if found is not None:
-        study.set_user_attr("confirmation", {**confirmation_of(study), "winner": found.winner, "why": found.why})
+    kept = confirmation_of(study)
+    if found is None and kept:
+        study.set_user_attr("confirmation", {**kept, "over": True})
+    elif found is not None:
+        study.set_user_attr("confirmation", {**kept, "winner": found.winner, "why": found.why})
         logger.info("chosen: trial %d with %s %.4f on average: %s", found.winner, job.config.search.metric,
                     found.chosen.score, found.why)  # fmt: skip
 

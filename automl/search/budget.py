@@ -5,6 +5,7 @@ Costs start as predictions from the screening's measurements and are corrected b
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from automl.screening import Cost
 from automl.search.spec import effective_resolution, trains_on_embeddings
 from automl.training import RECALIBRATION_IMAGES
 
-__all__ = ["CONFIRMED", "REFIT_MARGIN", "Budget", "CostModel", "together"]
+__all__ = ["CONFIRMED", "REFIT_MARGIN", "Budget", "CostModel", "half_of", "together"]
 
 REFIT_MARGIN = 1.15
 CONFIRMATION_SHARE = 0.2  # of the time from the first trial on, at most
@@ -249,6 +250,11 @@ class CostModel:
     def is_head_only(params: Mapping[str, Any]) -> bool:
         """Whether a trial with `params` trains on embeddings."""
         return trains_on_embeddings(params)
+
+
+def half_of(epochs: int) -> int:
+    """Return the fewest epochs with which a trial that is to be handed over itself is worth its time."""
+    return math.ceil(epochs / 2)
 
 
 def together(total: float, longest: float, at_once: int) -> float:

@@ -7,13 +7,12 @@ epochs, and hands over its own weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from automl.search.budget import CONFIRMED, REFIT_MARGIN, Budget, CostModel, together
+from automl.search.budget import CONFIRMED, REFIT_MARGIN, Budget, CostModel, half_of, together
 from automl.search.show import in_words
 from automl.search.study import StudyRecord
 from automl.space import Space
@@ -106,13 +105,13 @@ class Clock:
     def _least(self, params: Mapping[str, Any]) -> int:
         """Epochs that a trial should have the time for: until its first rung, or, where there is no time for a refit
         and it is to be handed over itself, half of them, by the end of which its learning rate has decayed."""
-        return self._first_rung if self.refits(params) else math.ceil(self._epochs / 2)
+        return self._first_rung if self.refits(params) else half_of(self._epochs)
 
     def doubtful(self, params: Mapping[str, Any]) -> bool:
         """Whether `params` are worth a try although they are not expected to fit: no trial has shown yet what training
         takes, so that the screening may have measured a busy machine, and much time would be left unused."""
         left = self.search_left(params)
-        half = self.seconds(params, math.ceil(self._epochs / 2))
+        half = self.seconds(params, half_of(self._epochs))
         unused = left >= UNUSED_SHARE * self._at_start and half <= BUSY_FACTOR * left
         return unused and not self._costs.ratios and not self._costs.is_head_only(self._space.params(params))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from optuna.trial import FrozenTrial
 from automl.config import SearchConfig
 from automl.data import Dataset
 from automl.screening import MAX_IMAGES, Candidate, Choice, shortlist
-from automl.search.budget import CONFIRMED, CostModel
+from automl.search.budget import CONFIRMED, CostModel, half_of
 from automl.search.defaults import default_trials, sound_trials
 from automl.search.plan import Plan, Screened
 from automl.space import Space
@@ -167,7 +166,7 @@ def _costs(
         if (kind == "head only") == model.is_head_only(params) and params not in sound.values():
             sound[kind] = params  # else the space has no such trial
     trials = {kind: model.trial_seconds(params, epochs) for kind, params in sound.items()}
-    halves = {kind: model.trial_seconds(params, math.ceil(epochs / 2)) for kind, params in sound.items()}
+    halves = {kind: model.trial_seconds(params, half_of(epochs)) for kind, params in sound.items()}
     dearest = sound[max(trials, key=lambda kind: trials[kind])]
     refits, again = model.refit_fits(dearest, epochs, seconds_left), 0.0
     if refits:
