@@ -68,9 +68,11 @@ def refit_best(
     def tell(facts: dict[str, Any]) -> None:
         logger.info("refit epoch %d/%d: training loss %.4f", facts["epoch"], on or spec.epochs, facts["train_loss"])
 
-    half = max(1, (spec.micro_batch or spec.batch_size) // 2)
-    for each in (spec, replace(spec, micro_batch=half)):
-        wanted = RefitSpec(trial.number, each, trial.user_attrs.get("metrics", {}), note)
+    at_once = spec.micro_batch or spec.batch_size
+    half = max(1, at_once // 2)
+    smaller = f"{half} images at a time, since there was no memory for {at_once}"
+    for each, why_so in ((spec, note), (replace(spec, micro_batch=half), "; ".join(filter(None, [note, smaller])))):
+        wanted = RefitSpec(trial.number, each, trial.user_attrs.get("metrics", {}), why_so)
         try:
             return _told(refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell))
         except FloatingPointError as error:
@@ -128,5 +130,5 @@ def _interrupted_refit(folder: StudyFolder, full: TrialSpec) -> TrialSpec | None
     begun = TrialSpec.read(folder.refit.spec)
     if begun is None or not folder.refit.checkpoint.exists():
         return None
-    same = replace(begun, epochs=full.epochs, warmup_epochs=full.warmup_epochs) == full
+    same = replace(begun, epochs=full.epochs, warmup_epochs=full.warmup_epochs).identity == full.identity
     return begun if same else None

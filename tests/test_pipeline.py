@@ -325,6 +325,25 @@ def test_latency_is_measured_at_a_resolution_that_is_added(searched: Ran, place:
     assert load_study(run).get_trials()[-1].user_attrs["latency_ms"] > 0
 
 
+def test_a_study_that_moved_to_another_device_is_screened_again(searched: Ran, place: Path) -> None:
+    old, run = StudyFolder(place / "runs" / "folder"), StudyFolder(place / "runs" / "moved" / "folder")
+    shutil.copytree(old.root, run.root)
+    content = json.loads(run.plan.read_text())
+    for each in content["screening"]:
+        each |= {"device": "NVIDIA H100", "latency_ms": 1e6}
+    run.plan.write_text(json.dumps(content))
+    assert {each.cost.device for each in load_plan(run.plan).screened} == {"NVIDIA H100"}
+    ran = automl("resume", run.root, "--trials", "+1", "--reports", place / "moved")
+    assert ran.code == 0, ran.err
+    assert "screening: 2/2" in ran.err
+    screened = {each.backbone: each for each in load_plan(run.plan).screened}
+    assert set(screened) == {RESNET, EFFICIENTNET}
+    assert all(each.cost.device == "cpu" and each.cost.latency_ms < 1e5 for each in screened.values())
+    before, after = (load_study(at).get_trials() for at in (old, run))
+    assert [trial.params for trial in after[: len(before)]] == [trial.params for trial in before]
+    assert len(after) == len(before) + 1
+
+
 def test_a_space_that_lacks_what_was_tried_is_refused_with_every_difference(searched: Ran, place: Path) -> None:
     narrower = (place / "space.yaml").read_text().replace("[none, light]", "[affine]").replace("epochs: 2", "epochs: 3")
     narrower = narrower.replace(f"  - {{name: {EFFICIENTNET}, weights: none}}\n", "")

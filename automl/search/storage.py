@@ -249,7 +249,7 @@ def shown_url(url: str) -> str:
     """The URL without user and password; what is none, as it is."""
     scheme, _, rest = url.rpartition("://")
     shown = f"{scheme}://{rest.split('@')[-1]}" if scheme else rest
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", shown) if scheme else shown
+    return re.sub(r"(?<=[?&])(user|\w*password)=[^&'\"]*", r"\1=***", shown) if scheme else shown
 
 
 @contextmanager

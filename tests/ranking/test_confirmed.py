@@ -17,6 +17,7 @@ from automl.ranking.answer import answer
 from automl.ranking.confirmed import Confirmation, choose
 from automl.ranking.facts import schema
 from automl.ranking.ranks import best_trial
+from automl.search.lock import driver_lock
 from automl.search.snapshot import view
 from tests.ranking.html import Page
 from tests.ranking.test_numbers import at
@@ -136,6 +137,26 @@ def test_before_it_is_decided_the_search_ranks(tmp_path: Path) -> None:
     assert "cut short" in told
     assert "trial 0 90.0 % (in the search 98.0 %)" in told
     assert told in answer(board)  # beside what the search leads one to expect
+
+
+def test_while_the_best_are_trained_again_it_says_how_far_it_is(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.98, 0.96], [0.90, 0.95], [5.0, 5.0])
+    kept = study.user_attrs["confirmation"]
+    study.set_user_attr("stop_reason", "trials")
+    study.set_user_attr("confirmation", {**kept, "done": kept["done"][:3]})
+
+    def told() -> str:
+        (sentence,) = leaderboard.build(folder, study=study).trained_again
+        return sentence
+
+    with driver_lock(folder):
+        assert "The best are being trained again, 3 of 6 runs done so far." in told()
+        assert "cut short" not in told()
+        study.set_user_attr("confirmation", {**kept, "done": kept["done"][:3], "over": True})
+        assert "cut short, so nothing was chosen by it" in told()
+    study.set_user_attr("confirmation", {**kept, "done": kept["done"][:3]})
+    assert "cut short" in told()  # its driver was killed
 
 
 def test_cut_off_in_the_first_run_those_that_had_theirs_are_chosen_from(tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ from PIL import Image
 
 from automl.errors import OutputError
 from automl.ranking import report, winner_plots, words
+from automl.ranking.answer import answer
 from automl.ranking.gallery import file_link
 from automl.ranking.importance import MIN_TRIALS, importance
 from automl.ranking.leaderboard import build
 from automl.ranking.limits import Limits, limited
+from automl.ranking.side_by_side import FORMATS
+from automl.ranking.studies import compare
 from tests.ranking.html import Page
 
 
@@ -247,3 +250,41 @@ def test_a_test_split_that_was_opened_again_is_counted(make_study: Callable[...,
         path.write_text(json.dumps({**json.loads(path.read_text()), "test_opened": opened}))
         text = Page(report.write(made.folder, tmp_path / "reports", study=made.study).read_text("utf-8")).text
         assert (f"scored {opened} times" in text) is said
+
+
+def test_a_refit_of_fewer_epochs_is_not_in_full(make_study: Callable[..., Any]) -> None:
+    made = make_study()
+    kept = json.loads((made.folder.model / "metrics.json").read_text())
+
+    def told(epochs: int, note: str) -> str:
+        content = {**kept, "epochs": epochs, "refitted": True, "note": note}
+        (made.folder.model / "metrics.json").write_text(json.dumps(content))
+        return words_of(build(made.folder, study=made.study))
+
+    def words_of(board: Any) -> str:
+        return " ".join([*answer(board), *board.notes])
+
+    assert "Retrained in full" in told(6, "")
+    cut = told(4, "refitted for 4 of 6 epochs: 30 s of the budget were left")
+    assert "Retrained for 4 of its 6 epochs" in cut
+    assert "30 s of the budget were left" in cut
+    assert "in full" not in cut
+
+
+def test_no_file_has_the_password_of_the_storage(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    storage = "postgresql+psycopg://anna:hunter2@db.example/studies"
+    both = []
+    for name, url in (("one", storage), ("other", "postgresql://db.example/studies?user=anna&password=hunter2")):
+        made = make_study(name)
+        made.study.set_user_attr("command", f"automl search data --storage '{url}' --out runs/{name}")
+        made.folder.resolved.write_text(
+            f"backbones: [timm/test_resnet.r160_in1k]\nsearch: {{budget: 8h, storage: '{url}'}}\n"
+        )
+        report.write(made.folder, tmp_path / "reports", study=made.study)
+        both.append((made.folder, made.study))
+    found = compare(both)
+    texts = [path.read_text("utf-8") for path in (tmp_path / "reports").rglob("*") if path.is_file()]
+    texts += [made_of(found) for made_of in FORMATS.values()]
+    assert len(texts) == 10 + len(FORMATS)
+    assert not [text for text in texts if "hunter2" in text or "anna" in text]
+    assert sum("db.example/studies" in text for text in texts) >= 4  # pages and JSON: where it was, without who

@@ -165,6 +165,39 @@ def test_training_steps_compute_in_what_is_quicker(slower: float, dtype: str) ->
     assert Cost.from_dict(json.loads(json.dumps(cost.to_dict()))) == cost
 
 
+def test_a_step_that_runs_out_of_memory_is_measured_with_half_as_many_images() -> None:
+    model, trained = tiny("test_resnet"), list[int]()
+
+    def refuse(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if module.training and len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        trained.append(len(inputs[0]))
+
+    model.register_forward_pre_hook(refuse)
+    cost = measure_cost(
+        model, resolution=32, batch_size=16, device=CPU, precision=FLOAT32, start_seconds=0, latency_ms=1000.0,
+        clock=Clock(),
+    )  # fmt: skip
+    assert max(trained) == 4
+    assert each_image(cost) == [0.25, 0.25]
+
+
+def test_a_step_for_which_there_is_no_memory_at_all_is_given_up() -> None:
+    model, tried = tiny("test_resnet"), list[int]()
+
+    def refuse(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        tried.append(len(inputs[0]))
+        if len(tried) > 4:  # small steps show what a larger one should take
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.register_forward_pre_hook(refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        measure_cost(
+            model, resolution=32, batch_size=16, device=CPU, precision=FLOAT32, start_seconds=0, latency_ms=1.0
+        )
+    assert tried == [2, 4, 2, 4, 16, 8, 4, 2, 1]
+
+
 def test_what_compared_precisions_holds_no_memory_while_steps_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
     after, adamw = list[int](), torch.optim.AdamW

@@ -189,6 +189,18 @@ def test_workers_wait_as_the_driver_does() -> None:
     assert ran.stdout.strip().splitlines()[-1] == "['2999']"
 
 
+def test_trials_without_gpus_see_none() -> None:
+    code = """if True:
+        import os
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
+        from automl.search.cluster import Resources, cluster, each_task
+        with cluster(None, 0):
+            seen = each_task(os.getenv, [("CUDA_VISIBLE_DEVICES", "all")], Resources(1, 0.0, 1), done=lambda *_: None)
+        print([*seen, os.environ["CUDA_VISIBLE_DEVICES"]])"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip().splitlines()[-1] == "['', '']"
+
+
 def test_a_closed_terminal_interrupts_and_nohup_does_not() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
