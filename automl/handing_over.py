@@ -12,7 +12,7 @@ from automl.errors import AutoMLError, NoTrialFinishedError, UsageError
 from automl.paths import StudyFolder, no_study
 from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
-from automl.ranking.ranks import best_of_search
+from automl.ranking.ranks import best_of_search, confirmation_of
 from automl.refitting import adopt_best, refit_best
 from automl.reporting import write_report
 from automl.search.budget import Budget
@@ -37,8 +37,10 @@ def finish(
     driver: Driver,
     budget: Budget,
     interrupt: Interrupt,
+    ray_address: str | None,
 ) -> Path:
     """Refit the best trial, unless it is the one that the package holds, and write the report."""
+    _confirmation_over(study)
     best = best_trial(study)
     if best is None and not interrupt():
         page = write_report(folder, reports, study)
@@ -51,7 +53,10 @@ def finish(
         driver.note_spent()
         if not _is_packaged(folder, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
             try:
-                metrics = refit_best(config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds)
+                metrics = refit_best(
+                    config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds,
+                    foreseen_on=driver.clock.foreseen_on(best), ray_address=ray_address,
+                )  # fmt: skip
             except AutoMLError:
                 write_report(folder, reports, study)  # what the search found, all the same
                 raise
@@ -77,6 +82,7 @@ def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[
             raise NoTrialFinishedError(
                 f"no trial of {folder.root} has finished; go on with: automl resume {folder.argument}"
             )
+        _confirmation_over(study)
         metrics = refit_best(config, folder, trial)
         _note_package(study, metrics)
         write_report(folder, reports, study)
@@ -120,6 +126,13 @@ def _note_package(study: optuna.Study, metrics: Mapping[str, Any]) -> None:
     """Remember what the package holds."""
     study.set_user_attr("refitted", metrics["trial"])
     study.set_user_attr("refit_epochs", metrics["epochs"] if metrics["refitted"] else 0)
+
+
+def _confirmation_over(study: optuna.Study) -> None:
+    """Note that nothing is being trained again, whatever an earlier command has left."""
+    kept = confirmation_of(study)
+    if kept and "winner" not in kept:
+        study.set_user_attr("confirmation", {**kept, "over": True})
 
 
 def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, whole: bool) -> bool:

@@ -136,7 +136,7 @@ def search(
             study.set_user_attr("stage_seconds", stages)
             driver = run_trials(job, study, made)
             confirm(job, study, driver)
-        return finish(config, folder, reports, study, driver, budget, interrupt)
+        return finish(config, folder, reports, study, driver, budget, interrupt, ray_address)
 
 
 def plan(config: SearchConfig, folder: StudyFolder, **options: Any) -> None:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from automl.config import SearchConfig
-from automl.errors import NoTrialFinishedError, last_line
+from automl.errors import AutoMLError, NoTrialFinishedError, last_line
 from automl.paths import StudyFolder
+from automl.ranking.files import load_json
 from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, in_words, refit
 from automl.search.budget import REFIT_MARGIN
+from automl.search.cluster import cluster, each_task, resources
 from automl.search.spec import TrialSpec
 from automl.search.trial import prepare_process
 from automl.training import choose_device, is_out_of_memory
@@ -29,24 +31,67 @@ def refit_best(
     folder: StudyFolder,
     trial: optuna.trial.FrozenTrial,
     *,
-    seconds: float = float("inf"),
+    seconds: float = math.inf,
     epoch_seconds: float = 0.0,
+    foreseen_on: str = "cpu",
+    ray_address: str | None = None,
 ) -> dict[str, Any]:
-    """Refit `trial`, or go on with its refit that was interrupted.
+    """Refit `trial`, or go on with its refit that was interrupted, and say how it scored.
 
     Where `seconds` do not allow all of its epochs, the weights that it left are trained on, for as many as they do, or
     handed over as they are, where those are too few; if it left none, it is refitted for as many as there is time for.
-    So are they handed over where the trial had a GPU and this machine has none, on which nobody knows how long a refit
-    takes, and where it runs out of memory with half as many images at a time, too.
+    So are they handed over where it runs out of memory with half as many images at a time, too.
+
+    Args:
+        epoch_seconds: Of its refit, as foreseen for the device `foreseen_on`.
+        ray_address: Of the cluster that the trials ran on. Where that has GPUs and this machine has none, one of the
+            cluster's takes over; without, the trial's own weights are handed over.
 
     Raises:
         NoTrialFinishedError: The refit diverged, or there is no memory for it.
     """
     prepare_process(None)
-    kept, had = folder.trial(trial.number).weights.exists(), trial.user_attrs.get("device", "cpu")
-    if had != "cpu" and choose_device()[0].type == "cpu" and math.isfinite(seconds) and kept:
-        note = f"it was trained on {had}, and the machine of this command has no GPU to refit it on in time"
-        return _told(adopt_best(config, folder, trial, note=note))
+    elsewhere = foreseen_on != "cpu" and choose_device()[0].type == "cpu"
+    if elsewhere and ray_address is not None:
+        return _told(_refit_on_cluster(config, folder, trial, seconds, epoch_seconds, ray_address=ray_address))
+    if not elsewhere or not folder.trial(trial.number).weights.exists():
+        return _told(_refit(config, folder, trial, seconds, epoch_seconds))
+    note = f"its refit was foreseen on {foreseen_on}, and the machine of this command has no GPU to make it on in time"
+    return _told(adopt_best(config, folder, trial, note=note))
+
+
+def _refit_on_cluster(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    *given: float,
+    ray_address: str,
+) -> dict[str, Any]:
+    search, absolute = config.search, StudyFolder(folder.root.resolve())
+    with cluster(ray_address, search.gpus_per_trial):
+        share, _ = resources(search.cpus_per_trial, search.gpus_per_trial, search.concurrency)
+        logger.info("the refit of trial %d is made on a machine of the cluster", trial.number)
+        (found,) = each_task(_refit, [(config, absolute, trial, *given)], share, done=lambda index, result: None)
+    cause = getattr(found, "cause", found)
+    if isinstance(cause, AutoMLError):
+        raise cause
+    if not isinstance(found, BaseException):
+        return dict(found)
+    note = f"its refit ended on the cluster with: {last_line(cause)}"
+    if not folder.trial(trial.number).weights.exists():
+        raise NoTrialFinishedError(f"{note}; choose another with: automl refit {folder.argument} --trial N")
+    return adopt_best(config, folder, trial, note=note)
+
+
+def _refit(
+    config: SearchConfig,
+    folder: StudyFolder,
+    trial: optuna.trial.FrozenTrial,
+    seconds: float,
+    epoch_seconds: float,
+) -> dict[str, Any]:
+    """`refit_best` on the machine of this process."""
+    kept = folder.trial(trial.number).weights.exists()
     full = TrialSpec.from_dict(trial.user_attrs["spec"])
     spec, note, on = _interrupted_refit(folder, full), "its refit went on after an interruption", 0
     if spec is None:
@@ -56,7 +101,7 @@ def refit_best(
             note = f"a refit takes about {needed:.0f} s, and {max(0.0, seconds):.0f} s of the budget were left"
             on = epochs_on(full, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
             if not on:
-                return _told(adopt_best(config, folder, trial, note=note))
+                return adopt_best(config, folder, trial, note=note)
             spec = full
     if note:
         logger.warning(note)
@@ -74,7 +119,7 @@ def refit_best(
     for each, why_so in ((spec, note), (replace(spec, micro_batch=half), "; ".join(filter(None, [note, smaller])))):
         wanted = RefitSpec(trial.number, each, trial.user_attrs.get("metrics", {}), why_so)
         try:
-            return _told(refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell))
+            return refit(wanted, folder, max_pixels=config.data.max_pixels, on=on, report=tell)
         except FloatingPointError as error:
             another = f"choose another with: automl refit {folder.argument} --trial N"
             raise NoTrialFinishedError(f"{error}; {another}") from error
@@ -90,7 +135,7 @@ def refit_best(
             f"the refit of trial {trial.number} ran out of memory twice: {why}; free some, then: "
             f"automl refit {folder.argument} --trial {trial.number}"
         )
-    return _told(adopt_best(config, folder, trial, note=f"the refit ran out of memory twice: {why}"))
+    return adopt_best(config, folder, trial, note=f"the refit ran out of memory twice: {why}")
 
 
 def adopt_best(
@@ -101,7 +146,10 @@ def adopt_best(
     note: str,
     open_test: bool = True,
 ) -> dict[str, Any]:
-    """Hand over `trial` with its own weights, and say why."""
+    """Hand over `trial` with its own weights, and say why. What was handed over so before is not scored again."""
+    there = load_json(folder.model / "metrics.json") or {}
+    if open_test and there.get("trial") == trial.number and _is_own(there) and (folder.model / "package.json").exists():
+        return there
     logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
     attrs = trial.user_attrs
     wanted = RefitSpec(trial.number, TrialSpec.from_dict(attrs["spec"]), attrs.get("metrics", {}), note)
@@ -113,6 +161,11 @@ def adopt_best(
         max_pixels=config.data.max_pixels,
         open_test=open_test,
     )
+
+
+def _is_own(metrics: dict[str, Any]) -> bool:
+    """Whether these are of a trial's own weights, tested."""
+    return metrics.get("refitted") is False and not metrics.get("trained_on") and "test" in metrics
 
 
 def _told(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from automl.stages import (
     screen,
     with_full_names,
 )
-from automl.training import choose_device, device_name
+from automl.training import device_names
 
 if TYPE_CHECKING:
     import optuna
@@ -124,14 +124,18 @@ def resume(
         space = make_space([each.name for each in config.backbones], config.params)
         decode_once(config, folder, dataset, space, progress)
         with cluster(ray_address, config.search.gpus_per_trial):
-            share, _ = resources(config.search.cpus_per_trial, config.search.gpus_per_trial, config.search.concurrency)
+            search = config.search
+            share, reason = resources(search.cpus_per_trial, search.gpus_per_trial, search.concurrency)
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
             _note_stages(study, spent, budget.spent())
-            added, moved = len(config.backbones) > known, ray_address is None and _moved(made)
+            added, moved = len(config.backbones) > known, seconds > 0 and ray_address is None and _moved(made)
             if wider is not None or added or made.unfinished or more_budget is not None or moved:
                 trials, began = study.get_trials(deepcopy=False), budget.spent()
                 added = added and not made.unfinished
+                at_once = {"name": "trials at once", "value": share.concurrency, "reason": reason}
+                made = replace(made, choices=[at_once if each["name"] == at_once["name"] else each
+                                              for each in made.choices])  # fmt: skip
                 made = _planned_again(job, made, progress, added=added, moved=moved, trials=trials)
                 add_stage(study, "screening", budget.spent() - began)
                 show_plan(made, dataset)
@@ -140,7 +144,7 @@ def resume(
             study.set_user_attr("budget_seconds", config.search.budget)
             driver = run_trials(job, study, made, spent_before=spent)
             confirm(job, study, driver)
-        return finish(config, folder, reports, study, driver, budget, interrupt)
+        return finish(config, folder, reports, study, driver, budget, interrupt, ray_address)
 
 
 def _note_stages(study: optuna.Study, spent: float, starting: float) -> None:
@@ -171,7 +175,8 @@ def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, i
 
 def _moved(made: Plan) -> bool:
     """Whether the plan was made on another kind of device than this machine has."""
-    return any(each.cost.device != device_name(choose_device()[0]) for each in made.screened)
+    here = device_names()
+    return any(each.cost.device not in here for each in made.screened)
 
 
 def _planned_again(
@@ -195,7 +200,9 @@ def _planned_again(
     new = Screening()
     if rest:
         seconds = SCREENING_SHARE * budget.seconds
-        new = screen(config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0)
+        new = screen(
+            config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0, known=known
+        )  # fmt: skip
     if added:
         check_screened(new, budget)
     fresh = {each.backbone: each for each in new.found}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def screen(
     *,
     seconds: float,
     longest: float,
+    known: Collection[str] = (),
 ) -> Screening:
     """Look at the backbones `names` cheaply, in that order.
 
@@ -142,6 +143,7 @@ def screen(
     Args:
         seconds: For the screening, after which what is not done is left out.
         longest: Seconds for which it goes on until at least one is done, if none is by then.
+        known: Backbones that were screened before, on another device.
     """
     started = time.monotonic()
     space = make_space([each.name for each in config.backbones], config.params)
@@ -173,7 +175,8 @@ def screen(
         elif each is None:
             left_out.append(Choice(spec.backbone, False, NO_TIME))
     for choice in left_out:
-        logger.warning("%s is left out: %s", choice.backbone, choice.reason)
+        what = "is planned by what was measured on another device" if choice.backbone in known else "is left out"
+        logger.warning("%s %s: %s", choice.backbone, what, choice.reason)
     return Screening([each for each in found if isinstance(each, Screened)], left_out, time.monotonic() - started)
 
 

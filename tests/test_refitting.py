@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,10 +15,12 @@ import safetensors.torch
 import torch
 from optuna.trial import TrialState, create_trial
 
+from automl import refitting
 from automl.errors import NoTrialFinishedError
 from automl.paths import StudyFolder
 from automl.refitting import refit_best
 from automl.search import trial
+from automl.search.cluster import Resources
 from automl.search.spec import TrialSpec
 from automl.search.trial import load_dataset, run_trial
 from tests.small import RESNET, small_config, spec_of, with_pixels
@@ -125,8 +128,22 @@ def test_without_memory_for_any_refit_the_trial_is_handed_over(done: Done, memor
 def test_what_a_gpu_trained_is_not_refitted_in_a_hurry_on_a_machine_without(done: Done) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    elsewhere = done.trial(device="NVIDIA H100")
-    metrics = refit_best(CONFIG, done.folder, elsewhere, seconds=1e6, epoch_seconds=0.01)
-    assert metrics["refitted"] is False
-    assert "it was trained on NVIDIA H100" in metrics["note"]
-    assert refit_best(CONFIG, done.folder, elsewhere)["refitted"] is True  # as long as it takes: automl refit
+    in_time: dict[str, Any] = {"seconds": 1e6, "epoch_seconds": 0.01, "foreseen_on": "NVIDIA H100"}
+    metrics = refit_best(CONFIG, done.folder, done.trial(), **in_time)
+    assert (metrics["refitted"], metrics["test_opened"]) == (False, 1)
+    assert "foreseen on NVIDIA H100, and the machine of this command has no GPU" in metrics["note"]
+    assert refit_best(CONFIG, done.folder, done.trial(), **in_time) == metrics  # the test images are not scored again
+    assert refit_best(CONFIG, done.folder, done.trial())["refitted"] is True  # as long as it takes: automl refit
+
+
+def test_a_cluster_with_gpus_refits_for_a_machine_without(
+    done: Done, one_cluster: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(refitting, "cluster", lambda *asked: contextlib.nullcontext())
+    given: dict[str, Any] = {"seconds": 1e6, "epoch_seconds": 0.01, "foreseen_on": "NVIDIA H100", "ray_address": "auto"}
+    metrics = refit_best(CONFIG, done.folder, done.trial(), **given)
+    assert (metrics["refitted"], metrics["epochs"], metrics["test_opened"]) == (True, 2, 1)
+    with pytest.raises(NoTrialFinishedError, match=r"diverged.*automl refit .*study --trial N"):
+        refit_best(CONFIG, done.folder, done.trial(spec=asdict(spec_of(learning_rate=1e30))), **given)

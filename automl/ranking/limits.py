@@ -49,7 +49,7 @@ class Limits:
     def options(self) -> str:
         """As options of a command; empty without limits."""
         given = [(name, value) for name, value in asdict(self).items() if value is not None]
-        return "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in given)
+        return "".join(f" --{name.replace('_', '-')} {value:.12g}" for name, value in given)
 
     def allow(self, attrs: Mapping[str, Any]) -> bool:
         """Whether a trial with these user attributes keeps within the limits; what was not measured does not."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 from automl.backbones import freeze, set_train_mode
 from automl.screening.cost import Cost
 from automl.screening.latency import timed
-from automl.screening.memory import available_mb, largest_batch, step_memory_mb
+from automl.screening.memory import HEADROOM, available_mb, largest_batch, step_memory_mb
 from automl.training import Precision, device_name, is_out_of_memory, peak_memory_mb, reset_peak_memory
 
 __all__ = ["measure_cost", "training_step"]
@@ -99,6 +99,8 @@ def measure_cost(
                         raise
                 sizes[depth] //= 2
                 whole[depth] = part[depth] = math.inf
+                left = available * share * HEADROOM - fixed[depth]  # so that trials begin with as few
+                per_image[depth] = max(per_image[depth], left / (sizes[depth] + 0.5))
         batch = images(min(sizes.values()))
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
         seconds = {depth: whole[depth] / sizes[depth] for depth in sizes}

@@ -20,15 +20,16 @@ PROCESS_MB = 1000.0  # Python, torch and Ray in a worker on a CPU
 
 
 def available_mb(device: torch.device, share: float = 1.0) -> float:
-    """Memory of `device` of which `share` is a training process's: all of it where no other program has some. Of what
-    is free now, and what this process holds already, others that train beside it may hold or want their shares."""
-    return min(_free_mb(device) / share, _total_mb(device))
+    """Memory of `device` of which `share` is a training process's: what is free now, and what this process holds.
 
-
-def _total_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[1] / MEGABYTE
-    return psutil.virtual_memory().total / MEGABYTE
+    On a GPU it is at least that which makes the share as large as what is free, if the GPU is as large: others that are
+    measured beside this one may hold theirs already, and who asks for too much there is told so. On a CPU, whose kernel
+    kills in that case, they hold little, and it is not counted.
+    """
+    free = _free_mb(device)
+    if device.type != "cuda":
+        return free
+    return min(free / share, torch.cuda.mem_get_info(device)[1] / MEGABYTE)
 
 
 def _free_mb(device: torch.device) -> float:

@@ -2,8 +2,10 @@
 
 Interrupted trials first, then those that an earlier budget cut short, then paused ones whose turn it is, then the sound
 defaults (the heads alone, then what earlier studies taught, then the others), then what the sampler proposes. In the
-last minutes, when a proposal no longer fits, its head alone on cached features. Where by the screening nothing else
-ever fitted, the cheapest default is tried all the same before the search ends with much time left.
+last minutes, when a proposal no longer fits, its head alone on cached features. Where there is no longer the time for
+the first of a kind (everything trainable, mostly frozen) and its refit, but for half of it alone, it is tried without.
+Where by the screening nothing else ever fitted, the cheapest default is tried all the same before the search ends with
+much time left.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from automl.config import SearchConfig
 from automl.search.budget import CostModel
 from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping
+from automl.search.rungs import groups_of
 from automl.search.show import in_words
 from automl.search.study import StudyRecord, counts, planned_params
 from automl.search.taken import Taken
@@ -71,6 +74,8 @@ class Agenda:
         if paused is not None:
             self._stopping.resume(paused)
         elif default is not None:
+            if not self._clock.fits(default) and self._clock.fits_alone(default):
+                self._clock.try_alone(default)
             self.defaults.remove(default)
             self._record.note(not_begun=self.defaults)
             attrs = next((attrs for params, attrs in self._taken if params == default), {"origin": "default"})
@@ -121,10 +126,24 @@ class Agenda:
         return sum(each.state != TrialState.WAITING and counts(each) for each in self._record.trials())
 
     def _next_default(self) -> dict[str, Any] | None:
+        """Return the next sound configuration: that fits with its refit, or alone, where nothing of its kind was tried,
+        which may teach more than the refit of another kind; else, where much time would be left, that is in doubt."""
         fitting = next((each for each in self.defaults if self._clock.fits(each)), None)
+        fitting = fitting or next((each for each in self._new_kinds() if self._clock.fits_alone(each)), None)
         if fitting is not None or self._skipped < MAX_SKIPPED:
             return fitting
         return min(filter(self._clock.doubtful, self.defaults), key=self._clock.seconds, default=None)
+
+    def _new_kinds(self) -> list[dict[str, Any]]:
+        """Return the sound configurations of kinds of which no trial was begun."""
+        wanted, trials = self._space.distributions.keys(), self._record.trials()
+        begun = [each for each in trials if each.state != TrialState.WAITING and counts(each)]
+        kinds = {self._kind(each.params) for each in begun if wanted <= each.params.keys()}
+        return [each for each in self.defaults if self._kind(each) not in kinds]
+
+    def _kind(self, params: Mapping[str, Any]) -> str:
+        whole = self._space.params(params)
+        return groups_of(whole["backbone"], float(whole["freeze_depth"]))[0]
 
     def _truncated(self) -> FrozenTrial | None:
         """Return a trial that the end of an earlier budget cut short and that now has the time for its last epochs."""

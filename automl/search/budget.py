@@ -240,10 +240,14 @@ class CostModel:
         self.ratios = kept | {self._kind(params): learned[-LEARNED_FROM:]}
 
     def learn_from(self, trial: FrozenTrial) -> None:
-        """`learn` what a recorded trial took, if it trained for an epoch and its backbone was screened."""
+        """`learn` what a recorded trial took, if it trained for an epoch on a device such as its backbone was screened
+        on."""
         attrs = trial.user_attrs
         spec = attrs.get("spec") or {}
-        if "epoch_seconds" in attrs and spec.get("backbone") in self.costs:
+        cost = self.costs.get(spec.get("backbone", ""))
+        if cost is None or "epoch_seconds" not in attrs:
+            return
+        if not cost.device or attrs.get("device", cost.device) == cost.device:
             self.learn(spec, attrs["epoch_seconds"], attrs.get("startup_seconds"))
 
     @staticmethod

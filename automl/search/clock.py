@@ -49,6 +49,7 @@ class Clock:
         self._epochs, self._first_rung = epochs, min(first_rung, epochs)
         self._repeats, self._at_once = repeats, at_once
         self._at_start = budget.left()
+        self._alone: set[frozenset[tuple[str, Any]]] = set()  # what is tried although its refit no longer fits
 
     def search_left(self, params: Mapping[str, Any] | None = None) -> float:
         """Seconds until the search must end so that the incumbent, or `params`, can still be handed over."""
@@ -95,7 +96,20 @@ class Clock:
 
     def refits(self, params: Mapping[str, Any]) -> bool:
         """Whether a search this long has the time for a whole trial of `params` and its refit."""
-        return self._costs.refit_fits(self._space.params(params), self._epochs, self._at_start)
+        whole = self._space.params(params)
+        return frozenset(whole.items()) not in self._alone and self._costs.refit_fits(
+            whole, self._epochs, self._at_start
+        )
+
+    def fits_alone(self, params: Mapping[str, Any]) -> bool:
+        """Whether half of a trial of `params` that starts now, and is to be handed over itself, is over in time."""
+        own = self._costs.reserve(self._space.params(params), self._epochs, refit=False)
+        there = min(self.search_left(), self._budget.left() - own)
+        return self.seconds(params, half_of(self._epochs)) <= there
+
+    def try_alone(self, params: Mapping[str, Any]) -> None:
+        """From now on keep no time for the refit of `params`."""
+        self._alone.add(frozenset(self._space.params(params).items()))
 
     def fits(self, params: Mapping[str, Any], epochs: int | None = None) -> bool:
         """Whether a trial of `params` that starts now trains for `epochs` in time (default: at least as long as it
@@ -135,3 +149,7 @@ class Clock:
         spec = trial.user_attrs["spec"]
         there = self._budget.left() - self._costs.closing_seconds(spec)
         return there, self._costs.refit_seconds(spec, self._epochs) / self._epochs
+
+    def foreseen_on(self, trial: FrozenTrial) -> str:
+        """Return the device for which that is predicted."""
+        return self._costs.costs[trial.user_attrs["spec"]["backbone"]].device

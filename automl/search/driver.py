@@ -207,7 +207,7 @@ class Driver:
             return False
         running.facts = dict(facts)
         kept = ("peak_memory_mb", "startup_seconds", "epoch_seconds", "model_parameters", "trainable_parameters")
-        more = ("host", "device", "dtype", "training_dtype", "from_embeddings", "metrics")
+        more = ("host", "device", "dtype", "training_dtype", "from_embeddings", "metrics", "shortened_after")
         attrs = {key: facts[key] for key in (*kept, *more) if key in facts}
         attrs |= {"epochs": facts["epoch"], "train_seconds": facts["seconds"]}
         self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
@@ -216,7 +216,7 @@ class Driver:
         if self._budget.spent() - self._noted >= NOTED_EVERY_SECONDS:
             self.note_spent()
         epoch = int(facts["epoch"])
-        if self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
+        if "shortened_after" in facts or self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
             return True
         running.reason = "paused"
         running.message = f"not among the best 1/{self._config.search.reduction} of its kind at epoch {epoch}"

@@ -85,23 +85,29 @@ def read_study(folder: StudyFolder) -> EarlierStudy:
     metric = str(attrs.get("metric", config.search.metric))
     if metric not in METRICS or maximize == (metric == "log_loss"):
         raise UsageError(f'it is ranked by "{metric}", {"larger" if maximize else "smaller"} is better')
-    good = good_trials(trials, maximize=maximize)
     chosen = attrs.get("refitted")  # after training again, where there was time
+    good = good_trials(trials, maximize=maximize, chosen=chosen)
     good.sort(key=lambda each: each.number != chosen)
     if not good:
         raise UsageError(f"no trial of it has finished ({len(trials)} were begun)")
     return EarlierStudy(metric, maximize, _features(folder, attrs), tuple(good))
 
 
-def good_trials(trials: Sequence[FrozenTrial], *, maximize: bool) -> list[FrozenTrial]:
+def good_trials(trials: Sequence[FrozenTrial], *, maximize: bool, chosen: int | None = None) -> list[FrozenTrial]:
     """Return the better half of the trials that ran to their end, best first; of equal scores the quicker first. Where
-    the budget cut all of them short, of those."""
+    the budget cut short all that trained more than a head, of those, too.
+
+    Args:
+        chosen: Number of the trial that was handed over, which counts although it was cut short.
+    """
     told = [
         each
         for each in trials
         if each.state == TrialState.COMPLETE and each.value is not None and math.isfinite(each.value)
     ]
-    done = [each for each in told if each.user_attrs.get("reason") != "truncated"] or told
+    done = [each for each in told if each.user_attrs.get("reason") != "truncated" or each.number == chosen]
+    if all(each.user_attrs.get("from_embeddings") for each in done):
+        done = told
     sign = -1.0 if maximize else 1.0
     done.sort(
         key=lambda each: (sign * (each.value or 0.0), each.user_attrs.get("train_seconds", math.inf), each.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -31,11 +32,13 @@ class EarlyStopping:
         self._attempts: dict[int, int] = {}  # root → number of the latest attempt
 
     def take_up(self, frozen: FrozenTrial, params: Mapping[str, Any]) -> None:
-        """Learn what `frozen`, of complete `params`, reached before this driver began. Trials come in their order."""
-        root = root_of(frozen)
+        """Learn what `frozen`, of complete `params`, reached before this driver began: by the whole schedule, since one
+        that was shortened for want of time reaches more, sooner. Trials come in their order."""
+        root, whole = root_of(frozen), frozen.user_attrs.get("shortened_after", math.inf)
         self.starts(root, frozen.number)
         for epoch, value in sorted(frozen.intermediate_values.items()):
-            self.goes_on(root, params, epoch, value)
+            if epoch <= whole:
+                self.goes_on(root, params, epoch, value)
         if frozen.user_attrs.get("reason") != "paused" or not self._folder.trial(frozen.number).checkpoint.exists():
             self._rungs.resume(root)
 

@@ -124,7 +124,7 @@ def make_plan(
     kept = [choice.backbone for choice in decided if choice.included]
     reserve, confirming = _kept_free([costs[each] for each in kept])
     tried = [space.params(each) for each in default_trials(kept, space, epochs)]
-    least = min(model.trial_seconds(each, epochs) + model.reserve(each, epochs, refit=False) for each in tried)
+    least = min(model.trial_seconds(each, half_of(epochs)) + model.reserve(each, epochs, refit=False) for each in tried)
     refitted = [each for each in kept if costs[each].refits]
     searching = max(0.0, seconds_left - confirming - reserve)
     budget = {

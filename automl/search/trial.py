@@ -157,6 +157,8 @@ def run_trial(
             _write_logits(folder, epoch, targets[validation], validation_rows)
 
     def tell(epoch: Epoch) -> None:
+        if epoch.last < spec.epochs:
+            facts.setdefault("shortened_after", epoch.epoch - 1)  # epochs of the whole schedule
         measured = {
             "peak_memory_mb": round(peak_memory_mb(device), 1),
             "epoch_seconds": round((clock() - began) / epochs_here, 3),  # evaluation and checkpoints included

@@ -15,6 +15,7 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "device_name",
+    "device_names",
     "is_out_of_memory",
     "keep_buffers",
     "other_precisions",
@@ -59,6 +60,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def device_name(device: torch.device) -> str:
     """The GPU's model; of every CPU "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def device_names() -> set[str]:
+    """Return the `device_name` of each device on which processes of this machine may compute."""
+    return {torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())} or {"cpu"}
 
 
 def choose_precision(device: torch.device, dtype: str = "auto") -> Precision:

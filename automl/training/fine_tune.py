@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = ["Epoch", "Outcome", "fine_tune"]
 RECALIBRATION_IMAGES = 256
 EVALUATION_BATCH = 64
 LOSS_CHECKED_EVERY = 50  # steps; each look waits for the GPU
+SLOW_START = 1.5  # times the others
 MARGIN = 1.03  # times as long as the epochs before, that the next ones may take
 
 Reason = Literal["complete", "truncated", "diverged"]
@@ -43,7 +45,8 @@ Reason = Literal["complete", "truncated", "diverged"]
 @dataclass(frozen=True)
 class Epoch:
     """What `report` is given after an epoch: its number (from 1), training loss, learning rate of the head, seconds
-    of training so far, the validation metrics and logits (``(n, classes)``; empty without validation rows)."""
+    of training so far, the validation metrics and logits (``(n, classes)``; empty without validation rows), and the
+    last epoch of the schedule that it was trained by, fewer than all where there is no time for them."""
 
     epoch: int
     train_loss: float
@@ -51,6 +54,7 @@ class Epoch:
     seconds: float
     metrics: dict[str, float]
     logits: npt.NDArray[np.float32]
+    last: int
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,9 @@ def fine_tune(
     training = {name for name, module in model.named_modules() if module.training}
     evaluated = _steadied(averaged, training, steadying, normalise, precision, whole) if done.epoch else averaged
 
-    last, began = epochs, clock()
+    last, took = epochs, list[float]()
+    if done.seconds > 0:
+        last = max(done.epoch + 1, _last_in_time(done.epoch, epochs, time_limit, done.seconds / done.epoch))
     for epoch in range(done.epoch, epochs):
         epoch_started = clock()
         _seed_epoch(seed, epoch, batches)
@@ -217,14 +223,14 @@ def fine_tune(
                 return Outcome("diverged", epoch, trained, evaluated.eval())
             metrics = measure(logits, targets[validation_rows])
         evaluated = steadied
-        reached = Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits)
+        reached = Epoch(epoch + 1, train_loss, learning_rate * factor, trained, metrics, logits, last)
         keep(reached)
         if checkpoint is not None and epoch + 1 < epochs:
             progress = Progress(epoch + 1, step, trained)
             save_checkpoint(checkpoint, progress, models=models, optimizer=updater, identity=identity)
         report(reached)
-        left, each = time_limit - (clock() - started), (clock() - began) / (epoch + 1 - done.epoch)
-        last = _last_in_time(epoch + 1, epochs, left, each)
+        took.append(clock() - epoch_started)
+        last = _last_in_time(epoch + 1, epochs, time_limit - (clock() - started), _each(took))
         if last == epoch + 1 < epochs:
             return Outcome("truncated", last, trained, evaluated.eval())
     return Outcome("complete", epochs, trained, evaluated.eval())
@@ -233,6 +239,13 @@ def fine_tune(
 def _last_in_time(done: int, epochs: int, left: float, each: float) -> int:
     """Return the last epoch, of `epochs`, that ends within `left` seconds, where `done` are over and took `each`."""
     return epochs if (epochs - done) * MARGIN * each <= left else done + max(0, int(left / (MARGIN * each)))
+
+
+def _each(took: Sequence[float]) -> float:
+    """Return the seconds that an epoch should take after some that `took` so long: their mean, without the first where
+    that did something else as well, as the first on a GPU does."""
+    first, *rest = took
+    return fmean(rest) if rest and first > SLOW_START * fmean(rest) else fmean(took)
 
 
 def _seed_epoch(seed: int, epoch: int, batches: Batches) -> None:

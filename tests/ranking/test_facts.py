@@ -356,3 +356,8 @@ def test_dump_is_plain_json() -> None:
 )
 def test_what_is_not_all_is_not_a_hundred_percent(value: float, text: str) -> None:
     assert words.number("accuracy", value) == text
+
+
+def test_limits_as_options_are_those_that_were_given() -> None:
+    assert Limits(5.5, 5_000_000, 1024).options == " --max-latency-ms 5.5 --max-parameters 5000000 --max-memory-mb 1024"
+    assert Limits().options == ""

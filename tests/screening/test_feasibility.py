@@ -180,6 +180,7 @@ def test_a_step_that_runs_out_of_memory_is_measured_with_half_as_many_images() -
     )  # fmt: skip
     assert max(trained) == 4
     assert each_image(cost) == [0.25, 0.25]
+    assert {cost.largest_batch(depth, pixels=1.0, share=1.0) for depth in (0.0, 0.5)} == {4}  # of trials, too
 
 
 def test_a_step_for_which_there_is_no_memory_at_all_is_given_up() -> None:

@@ -41,3 +41,8 @@ def test_without_activations_only_the_rest_must_fit() -> None:
 
 def test_there_is_memory_here() -> None:
     assert available_mb(CPU) > 100
+
+
+def test_on_a_cpu_no_more_is_shared_than_is_free() -> None:
+    """Four trials at once with a quarter each have no more than all of it: the kernel kills who takes more."""
+    assert available_mb(CPU, 0.25) == pytest.approx(available_mb(CPU, 1.0), rel=0.1)

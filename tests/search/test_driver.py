@@ -344,6 +344,20 @@ def test_the_values_of_an_interrupted_trial_are_not_held_against_its_retry(folde
     assert again.report(start(again).number, epoch(1, 0.4))
 
 
+@pytest.mark.parametrize("reopens", [False, True])
+def test_what_a_shortened_schedule_reached_is_not_held_against_others(folder: StudyFolder, reopens: bool) -> None:
+    config = small_config(ONE_GROUP)
+    driver = make_driver(folder, config, defaults=False)
+    run(driver, [0.3] * 4)  # the first of a kind is compared with nothing
+    number = start(driver).number
+    assert driver.report(number, epoch(1, 0.9, shortened_after=0))  # its learning rate has decayed
+    driver.report(number, {"reason": "truncated"})
+    driver.finish(number)
+    if reopens:
+        driver = make_driver(folder, config, reopened(folder), defaults=False)
+    assert driver.report(start(driver).number, epoch(1, 0.4))
+
+
 def test_without_early_stopping_nothing_is_pruned(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(scheduler="none"))
     for value in (0.9, 0.8, 0.0, 0.0):
@@ -675,6 +689,39 @@ def test_where_a_refit_does_not_fit_half_a_trial_is_tried_all_the_same(folder: S
     clock.now += 0.2  # time for its first rung would be left
     assert not driver.clock.fits(params)
     assert driver.clock.fits(params, 1)
+
+
+def test_the_first_of_a_kind_is_tried_although_its_refit_no_longer_fits(folder: StudyFolder, clock: Clock) -> None:
+    seconds = {RESNET: 0.3, EFFICIENTNET: 30.0}
+    driver = make_driver(folder, small_config(budget=240.0), clock=clock, seconds=seconds)
+
+    def end(number: int, value: float) -> None:
+        driver.report(number, epoch(4, value))
+        driver.report(number, {"reason": "complete"})
+        driver.finish(number)
+
+    def started() -> tuple[int, float]:
+        while (assignment := start(driver)).spec.from_embeddings:
+            end(assignment.number, 0.8)
+        return assignment.number, assignment.spec.freeze_depth
+
+    first, depth = started()
+    frozen = {**driver.record.study.trials[first].params, "freeze_depth": 0.75}
+    assert depth == 0.0
+    assert driver.clock.refits(frozen)
+    assert not driver.clock.refits(driver.record.study.trials[first].params)
+    clock.now = 150.0
+    end(first, 0.7)
+    assert not driver.clock.fits(frozen)  # with its refit
+    second, depth = started()
+    assert depth == 0.75
+    assert not driver.clock.refits(frozen)
+    assert driver.clock.search_left(frozen) > driver.clock.seconds(frozen, 2)
+    end(second, 0.9)
+    assert driver.clock.confirmable([driver.record.study.trials[second]]) == ([], 0)
+    while (assignment := driver.next()) is not None:
+        assert assignment.spec.from_embeddings  # another of a kind that was tried is not worth the refit
+        end(assignment.number, 0.8)
 
 
 def test_the_weights_of_the_best_trials_stay(folder: StudyFolder, clock: Clock) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from automl.errors import AutoMLError, UsageError
 from automl.paths import StudyFolder
-from automl.search.earlier import find_studies, read_study
+from automl.search.earlier import find_studies, good_trials, read_study
 from automl.search.lock import driver_lock
 from automl.search.storage import load_study
 from tests.earlier import FEATURES, content, write_earlier
@@ -65,6 +65,27 @@ def test_what_it_handed_over_comes_first_if_it_is_good(
 ) -> None:
     load_study(earlier).set_user_attr("refitted", handed_over)
     assert [each.number for each in read_study(earlier).good] == expected
+
+
+@pytest.mark.parametrize(
+    ("whole", "chosen", "expected"),
+    [
+        ([], None, [3, 2]),  # heads end in seconds: of all that trained more, the budget left none
+        ([2], None, [2]),
+        ([2], 3, [3, 2]),  # what was handed over counts
+    ],
+)
+def test_what_was_cut_short_counts_where_it_is_all_there_is_or_was_handed_over(
+    whole: list[int], chosen: int | None, expected: list[int]
+) -> None:
+    trials = []
+    for number, value in enumerate([0.6, 0.7, 0.8, 0.9]):
+        head = number < 2
+        reason = "complete" if head or number in whole else "truncated"
+        made = create_trial(value=value, user_attrs={"reason": reason, "from_embeddings": head})
+        made.number = number
+        trials.append(made)
+    assert [each.number for each in good_trials(trials, maximize=True, chosen=chosen)][: len(expected)] == expected
 
 
 def test_of_a_log_loss_the_smaller_is_better(tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_what_is_screened_in_full_is_embedded(train: int, known: bool) -> None:
     assert ((RESNET, 32) in costs.embedded) == known
 
 
+def test_predictions_learn_nothing_from_trials_on_another_device() -> None:
+    costs = cost_model(small_config())
+    costs.costs = {name: replace(each, device="cpu") for name, each in costs.costs.items()}
+    params = {"backbone": RESNET, "freeze_depth": 0.0, "resolution": 32, "batch_size": 16, "augmentation": "none"}
+    before = costs.epoch_seconds(params)
+    attrs = {"spec": params, "epoch_seconds": 100 * before, "startup_seconds": 1.0}
+    costs.learn_from(create_trial(value=0.5, user_attrs={**attrs, "device": "NVIDIA H100"}))
+    assert costs.epoch_seconds(params) == before
+    costs.learn_from(create_trial(value=0.5, user_attrs={**attrs, "device": "cpu"}))
+    assert costs.epoch_seconds(params) == pytest.approx(100 * before)
+
+
 def test_predictions_learn_from_what_trials_took() -> None:
     costs = cost_model(small_config(), 0.04, images=100)
     before = costs.epoch_seconds(EVERYTHING)

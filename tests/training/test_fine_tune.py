@@ -15,7 +15,7 @@ from torch import nn
 from automl import backbones
 from automl.errors import UsageError
 from automl.training import Epoch, Normalise, Outcome, recalibrate
-from automl.training.fine_tune import _last_in_time
+from automl.training.fine_tune import _each, _last_in_time
 from tests.tiny import BFLOAT16, CHANNELS_LAST, FLOAT32, MEAN, STD, colours, tiny, train
 
 torch.set_num_threads(1)
@@ -357,3 +357,29 @@ def test_a_run_on_a_gpu(augmentation: str, tmp_path: Path) -> None:
 def test_the_last_epoch_is_the_last_for_which_there_is_time(done: int, left: float, expected: int) -> None:
     """Of four epochs of 10 s each, with a margin of 3 %."""
     assert _last_in_time(done, 4, left, 10.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("took", "expected"), [([9.0], 9.0), ([30.0, 3.0], 3.0), ([30.0, 3.0, 5.0], 4.0), ([4.0, 3.0, 5.0], 4.0)]
+)
+def test_a_first_epoch_that_was_slow_says_little_of_the_next(took: list[float], expected: float) -> None:
+    assert _each(took) == expected
+
+
+def test_a_resumed_run_is_scheduled_for_the_time_that_is_left(tmp_path: Path) -> None:
+    path, epochs = tmp_path / "last.safetensors", list[Epoch]()
+
+    def stop(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny("test_resnet"), ARRAY, TARGETS, epochs=8, checkpoint=path, report=stop, clock=Clock())
+    assert [each.last for each in epochs] == [8, 8]
+    each = epochs[-1].seconds / 2
+    outcome = train(tiny("test_resnet"), ARRAY, TARGETS, epochs=8, checkpoint=path, report=epochs.append,
+                    time_limit=2.5 * each, clock=Clock())  # fmt: skip
+    assert outcome.reason == "truncated"
+    assert epochs[2].last == 4
+    assert epochs[2].learning_rate < epochs[1].learning_rate
