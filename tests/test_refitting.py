@@ -105,6 +105,7 @@ def test_an_interrupted_refit_goes_on_with_as_few_images_at_a_time(
         with pytest.raises(KeyboardInterrupt):
             refit_best(CONFIG, done.folder, done.trial())
     assert refitted_with(done.folder).micro_batch == 8
+    caplog.clear()
     with caplog.at_level("INFO", logger="automl"):
         metrics = refit_best(CONFIG, done.folder, done.trial())
     assert metrics["refitted"] is True
