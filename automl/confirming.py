@@ -38,12 +38,15 @@ def confirm(job: Job, study: optuna.Study, driver: Driver) -> None:
     if not repeats or job.interrupt():
         return
     started = job.budget.spent()
-    trials, often = driver.clock.confirmable(_best(job, study))
+    wanted, tied = _best(job, study)
+    trials, often = driver.clock.confirmable(wanted)
     if len(trials) < 2 or not often:
         logger.info("not trained again: there is no time for two of the best configurations in full before the refit")
         _choose(job, study)  # from what one that was interrupted has left, if it has
         return
-    kept = _kept(study, trials, often) | {"redrawn": job.dataset.audit.splits.get("validation") != "given"}
+    no_time = [each.number for each in tied if each not in trials and _only_itself(job, study, driver, each)]
+    redrawn = job.dataset.audit.splits.get("validation") != "given"
+    kept = _kept(study, trials, often) | {"redrawn": redrawn, "no_time": no_time}
     study.set_user_attr("confirmation", kept)
     known = _over(kept["done"])
     runs = [
@@ -97,17 +100,24 @@ def _choose(job: Job, study: optuna.Study) -> None:
                     found.chosen.score, found.why)  # fmt: skip
 
 
-def _best(job: Job, study: optuna.Study) -> list[FrozenTrial]:
+def _best(job: Job, study: optuna.Study) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
     """Return the trials that are worth it, by rank: those tied with the best, and at least the first three. None where
-    the budget cut the best itself short: no other may be chosen in its place."""
+    the budget cut the best itself short: no other may be chosen in its place. And all that are tied with the best."""
     board = leaderboard.build(job.folder, study=study, confirmation=False)
     if board.best is None or board.best.reason != "complete":
-        return []
+        return [], []
     whole = [row for row in board.rows if row.reason == "complete"]
     tied = [row.trial for row in whole if row.tied_with_best]
     wanted = [row.trial for i, row in enumerate(whole) if row.trial in tied or i < LEAST][:MOST]
     trials = study.get_trials(deepcopy=False)
-    return [trials[number] for number in wanted]
+    return [trials[number] for number in wanted], [trials[row.trial] for row in board.tied]
+
+
+def _only_itself(job: Job, study: optuna.Study, driver: Driver, trial: FrozenTrial) -> bool:
+    """Whether `trial` has never been trained again, cannot be refitted in time, and has its own weights."""
+    done = {each["trial"] for each in confirmation_of(study).get("done", [])}
+    there = job.folder.trial(trial.number).weights.exists()
+    return there and trial.number not in done and not driver.clock.refits(trial.params)
 
 
 def _kept(study: optuna.Study, trials: list[FrozenTrial], often: int) -> dict[str, Any]:

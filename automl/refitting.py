@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from automl.config import SearchConfig
-from automl.errors import AutoMLError, NoTrialFinishedError, last_line
-from automl.paths import StudyFolder
+from automl.errors import NoTrialFinishedError, StorageError, UsageError, last_line
+from automl.paths import StudyFolder, write_atomic
 from automl.ranking.files import load_json
 from automl.refit import RefitSpec, adopt, affordable_epochs, epochs_on, in_words, refit
 from automl.search.budget import REFIT_MARGIN
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["adopt_best", "refit_best"]
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = (
+    2  # times the seconds that a refit has (and a minute), after which one on the cluster has not begun, or hangs
+)
 
 
 def refit_best(
@@ -51,36 +57,56 @@ def refit_best(
         NoTrialFinishedError: The refit diverged, or there is no memory for it.
     """
     prepare_process(None)
-    elsewhere = foreseen_on != "cpu" and choose_device()[0].type == "cpu"
+    before = (load_json(folder.model / "metrics.json") or {}).get("test_opened")
+    elsewhere, kept = foreseen_on != "cpu" and choose_device()[0].type == "cpu", folder.trial(trial.number).weights
     if elsewhere and ray_address is not None:
-        return _told(_refit_on_cluster(config, folder, trial, seconds, epoch_seconds, ray_address=ray_address))
-    if not elsewhere or not folder.trial(trial.number).weights.exists():
-        return _told(_refit(config, folder, trial, seconds, epoch_seconds))
-    note = f"its refit was foreseen on {foreseen_on}, and the machine of this command has no GPU to make it on in time"
-    return _told(adopt_best(config, folder, trial, note=note))
+        metrics = _refit_on_cluster(config, folder, trial, seconds, epoch_seconds, ray_address=ray_address)
+    elif elsewhere and kept.exists():
+        no_gpu = "the machine of this command has no GPU to make it on in time"
+        metrics = adopt_best(config, folder, trial, note=f"its refit was foreseen on {foreseen_on}, and {no_gpu}")
+    else:
+        metrics = _refit(config, folder, trial, seconds, epoch_seconds)
+    _tell(metrics, opened=metrics["test_opened"] != before)
+    return metrics
 
 
 def _refit_on_cluster(
     config: SearchConfig,
     folder: StudyFolder,
     trial: optuna.trial.FrozenTrial,
-    *given: float,
+    seconds: float,
+    epoch_seconds: float,
+    *,
     ray_address: str,
 ) -> dict[str, Any]:
+    """Refit on a GPU of the cluster; where that cannot be, hand over the trial's own weights."""
     search, absolute = config.search, StudyFolder(folder.root.resolve())
-    with cluster(ray_address, search.gpus_per_trial):
-        share, _ = resources(search.cpus_per_trial, search.gpus_per_trial, search.concurrency)
-        logger.info("the refit of trial %d is made on a machine of the cluster", trial.number)
-        (found,) = each_task(_refit, [(config, absolute, trial, *given)], share, done=lambda index, result: None)
+    needed = max(seconds, trial.user_attrs["spec"]["epochs"] * epoch_seconds)
+    work, end = [(config, absolute, trial, seconds, epoch_seconds)], time.monotonic() + 60.0 + PATIENCE * needed
+    found: Any = None
+    try:
+        with cluster(ray_address, search.gpus_per_trial):
+            share, _ = resources(search.cpus_per_trial, search.gpus_per_trial, search.concurrency)
+            if not share.gpus:
+                raise UsageError("the cluster has no GPU")
+            logger.info("the refit of trial %d is made on a machine of the cluster", trial.number)
+            (found,) = each_task(
+                _refit, work, share, done=lambda index, result: None, enough=lambda: time.monotonic() > end
+            )
+    except (StorageError, UsageError) as error:
+        found = error
+    if isinstance(found, dict):
+        return found
     cause = getattr(found, "cause", found)
-    if isinstance(cause, AutoMLError):
+    if isinstance(cause, NoTrialFinishedError):
         raise cause
-    if not isinstance(found, BaseException):
-        return dict(found)
-    note = f"its refit ended on the cluster with: {last_line(cause)}"
+    why = f"ended with: {last_line(cause)}" if cause is not None else "was not over in time"
     if not folder.trial(trial.number).weights.exists():
-        raise NoTrialFinishedError(f"{note}; choose another with: automl refit {folder.argument} --trial N")
-    return adopt_best(config, folder, trial, note=note)
+        raise NoTrialFinishedError(
+            f"the refit of trial {trial.number} on the cluster {why}; choose another with: "
+            f"automl refit {folder.argument} --trial N"
+        )
+    return adopt_best(config, folder, trial, note=f"its refit on the cluster {why}")
 
 
 def _refit(
@@ -147,10 +173,12 @@ def adopt_best(
     open_test: bool = True,
 ) -> dict[str, Any]:
     """Hand over `trial` with its own weights, and say why. What was handed over so before is not scored again."""
+    logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
     there = load_json(folder.model / "metrics.json") or {}
     if open_test and there.get("trial") == trial.number and _is_own(there) and (folder.model / "package.json").exists():
+        there["note"] = note
+        write_atomic(folder.model / "metrics.json", json.dumps(there, indent=2))
         return there
-    logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
     attrs = trial.user_attrs
     wanted = RefitSpec(trial.number, TrialSpec.from_dict(attrs["spec"]), attrs.get("metrics", {}), note)
     return adopt(
@@ -168,14 +196,13 @@ def _is_own(metrics: dict[str, Any]) -> bool:
     return metrics.get("refitted") is False and not metrics.get("trained_on") and "test" in metrics
 
 
-def _told(metrics: dict[str, Any]) -> dict[str, Any]:
-    logger.info("test split opened: %s", in_words(metrics))
+def _tell(metrics: dict[str, Any], *, opened: bool) -> None:
+    logger.info("%s: %s", "test split opened" if opened else "scored before on the test split", in_words(metrics))
     if metrics["test_opened"] > 1:
         logger.warning(
             "the test split was scored %d times: choosing between models by these scores makes them optimistic",
             metrics["test_opened"],
         )
-    return metrics
 
 
 def _interrupted_refit(folder: StudyFolder, full: TrialSpec) -> TrialSpec | None:

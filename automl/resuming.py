@@ -22,7 +22,7 @@ from automl.paths import StudyFolder, make_folder, remove_leftovers, write_atomi
 from automl.pipeline import SCREENING_SHARE, run_trials, taught, train_counts
 from automl.ranking.ranks import confirmation_of
 from automl.search.budget import Budget
-from automl.search.cluster import Interrupt, check_address, cluster, resources
+from automl.search.cluster import Interrupt, Resources, check_address, cluster, each_task, resources
 from automl.search.earlier import find_studies
 from automl.search.lock import driver_lock
 from automl.search.plan import Plan, load_plan
@@ -129,7 +129,7 @@ def resume(
             balanced, _ = wants_balance(config.training.class_weights, config.search.metric, train_counts(dataset))
             job = Job(config, folder, dataset, weights, budget, share, balanced, interrupt)
             _note_stages(study, spent, budget.spent())
-            added, moved = len(config.backbones) > known, seconds > 0 and ray_address is None and _moved(made)
+            added, moved = len(config.backbones) > known, seconds > 0 and _moved(made, share, ray_address)
             if wider is not None or added or made.unfinished or more_budget is not None or moved:
                 trials, began = study.get_trials(deepcopy=False), budget.spent()
                 added = added and not made.unfinished
@@ -173,9 +173,12 @@ def _checked(study: optuna.Study, config: SearchConfig) -> tuple[SearchConfig, i
     return extended(old, config).model_copy(update={"search": config.search}), len(old.backbones)
 
 
-def _moved(made: Plan) -> bool:
-    """Whether the plan was made on another kind of device than this machine has."""
+def _moved(made: Plan, share: Resources, ray_address: str | None) -> bool:
+    """Whether the plan was made on another kind of device than trials get now: of this machine, or of the cluster."""
     here = device_names()
+    if ray_address is not None:
+        (found,) = each_task(device_names, [()], share, done=lambda index, result: None)
+        return isinstance(found, set) and not any(each.cost.device in found for each in made.screened)
     return any(each.cost.device not in here for each in made.screened)
 
 

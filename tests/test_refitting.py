@@ -137,14 +137,51 @@ def test_what_a_gpu_trained_is_not_refitted_in_a_hurry_on_a_machine_without(done
     assert refit_best(CONFIG, done.folder, done.trial())["refitted"] is True  # as long as it takes: automl refit
 
 
-def test_a_cluster_with_gpus_refits_for_a_machine_without(
-    done: Done, one_cluster: Resources, monkeypatch: pytest.MonkeyPatch
-) -> None:
+IN_TIME: dict[str, Any] = {"seconds": 1e6, "epoch_seconds": 0.01, "foreseen_on": "NVIDIA H100", "ray_address": "auto"}
+
+
+@pytest.fixture
+def connected(one_cluster: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     monkeypatch.setattr(refitting, "cluster", lambda *asked: contextlib.nullcontext())
-    given: dict[str, Any] = {"seconds": 1e6, "epoch_seconds": 0.01, "foreseen_on": "NVIDIA H100", "ray_address": "auto"}
-    metrics = refit_best(CONFIG, done.folder, done.trial(), **given)
+
+
+@pytest.fixture
+def with_gpus(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' cluster as if it had a GPU, which its tasks do not ask for."""
+    each_task = refitting.each_task
+    monkeypatch.setattr(refitting, "resources", lambda *asked: (Resources(1, 1.0, 1), "one of them"))
+    monkeypatch.setattr(
+        refitting,
+        "each_task",
+        lambda call, work, share, **options: each_task(call, work, share._replace(gpus=0), **options),
+    )
+
+
+@pytest.mark.usefixtures("with_gpus")
+def test_a_cluster_with_gpus_refits_for_a_machine_without(done: Done) -> None:
+    metrics = refit_best(CONFIG, done.folder, done.trial(), **IN_TIME)
     assert (metrics["refitted"], metrics["epochs"], metrics["test_opened"]) == (True, 2, 1)
     with pytest.raises(NoTrialFinishedError, match=r"diverged.*automl refit .*study --trial N"):
-        refit_best(CONFIG, done.folder, done.trial(spec=asdict(spec_of(learning_rate=1e30))), **given)
+        refit_best(CONFIG, done.folder, done.trial(spec=asdict(spec_of(learning_rate=1e30))), **IN_TIME)
+
+
+@pytest.mark.usefixtures("with_gpus")
+def test_what_cannot_be_refitted_on_the_cluster_is_handed_over(done: Done, caplog: pytest.LogCaptureFixture) -> None:
+    elsewhere = done.trial(spec=asdict(spec_of(weights="/on/another/machine")))
+    metrics = refit_best(CONFIG, done.folder, elsewhere, **IN_TIME)
+    assert metrics["refitted"] is False
+    assert metrics["note"].startswith("its refit on the cluster ended with: ")
+    assert "/on/another/machine" in metrics["note"]
+    done.folder.trial(0).weights.unlink()
+    with pytest.raises(NoTrialFinishedError, match=r"on the cluster ended with: .*/on/another/machine"):
+        refit_best(CONFIG, done.folder, elsewhere, **IN_TIME)
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_cluster_that_has_lost_its_gpus_refits_nothing(done: Done) -> None:
+    metrics = refit_best(CONFIG, done.folder, done.trial(), **IN_TIME)
+    assert (metrics["refitted"], metrics["note"]) == (
+        False, "its refit on the cluster ended with: the cluster has no GPU",
+    )  # fmt: skip

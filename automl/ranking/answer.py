@@ -90,6 +90,7 @@ def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
             what = "95 % intervals of both together"
         elif once:
             only = ", of the images alone: one run does not show what a seed changes"
+        less = less if found.chosen.scores else "By that"
         limits = words.bounds(metric, found.expected_ci95)
         expected = f" {less}, expect {words.number(metric, found.expected)} ({what} {limits}{only}) on new images."
     elif not found.redrawn and board.best_corrected is not None:
@@ -97,8 +98,10 @@ def _confirmed(board: Leaderboard, name: str, found: Confirmation) -> str:
             " These images picked it before, so expect less on new ones: of the best score of the search, that picking "
             f"accounts for about {words.difference(metric, board.best_corrected.luck)}."
         )
+    if not found.chosen.scores:
+        return f"{name} was chosen: {found.why}.{expected}"
     return (
-        f"{name} was chosen: trained again {often} {where}, as {len(found.trials)} of the best were, it scored "
+        f"{name} was chosen: trained again {often} {where}, as {len(found.again)} of the best were, it scored "
         f"{words.number(metric, found.chosen.score)} {'there' if once else 'on average'}; {found.why}.{expected}"
     )
 
@@ -126,14 +129,22 @@ def _luck(metric: str, found: BestCorrected) -> str:
 
 def _ties_again(board: Leaderboard, found: Confirmation) -> str:
     """Say what is tied with the winner, of those that were trained again and of the others."""
-    others = [each for each in found.trials if each.trial != found.winner]
+    others = [each for each in found.again if each.trial != found.winner]
     alike, one = sum(each.tied for each in others), len(others) == 1
     if not alike:
-        them = "The other one that was trained again is" if one else "All others that were trained again are"
+        them = (
+            "The other one that was trained again is"
+            if one
+            else f"All {'others' if found.chosen.scores else len(others)} that were trained again are"
+        )
         sentence = f"{them} behind the best mean by more than chance explains."
     else:
         them = "The other one that was trained again"
-        them = them if one else f"Of {len(others)} others that were trained again {alike}"
+        them = (
+            them
+            if one
+            else f"Of {len(others)} {'others ' if found.chosen.scores else ''}that were trained again {alike}"
+        )
         verb = "is" if alike == 1 else "are"
         sentence = f"{them} {verb} tied: by these runs not to be told apart from the best mean."
     again = {each.trial for each in found.trials}

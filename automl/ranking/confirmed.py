@@ -19,8 +19,9 @@ from optuna.trial import FrozenTrial
 
 from automl.paths import StudyFolder
 from automl.ranking import words
+from automl.ranking.ahead import ahead_of
 from automl.ranking.files import load_groups, load_predictions
-from automl.ranking.ranks import confirmation_of
+from automl.ranking.ranks import confirmation_of, superseded
 from automl.ranking.statistics import (
     METRICS,
     Predictions,
@@ -35,13 +36,17 @@ __all__ = ["Confirmation", "Confirmed", "choose"]
 
 _RULE = (
     "The best configurations were trained again, each with new seeds and {where}. First comes the winner: the best "
-    "mean score there{cheaper}. Then come the others that are tied with the best mean, by their means; then the trials "
-    "that were not trained again and are tied with the first of the search, if that is tied; then the others that were "
-    "trained again; then the rest."
+    "mean score there{cheaper}{ahead}. Then come the others that are tied with the best mean, by their means; then "
+    "the trials that were not trained again and are tied with the first of the search, if that is tied; then the "
+    "others that were trained again; then the rest."
 )
 _CHEAPER = (
     ", or the cheapest (latency of one image; parameters where that is not known) that is behind it by no more than "
     "one standard error of their difference, if it saves a tenth"
+)
+_AHEAD = (
+    "; unless one that is tied with the first of the search, and that there was no time to train again, is ahead of it "
+    "on the validation images of the search"
 )
 
 
@@ -50,7 +55,8 @@ class Confirmed:
     """One configuration that was trained again: its mean score over the runs that all were trained in, with its 95 %
     interval, and how much better the best mean is.
 
-    `tied` is whether 0 is within the 95 % limits of that, which are corrected for how many were compared.
+    `tied` is whether 0 is within the 95 % limits of that, which are corrected for how many were compared. Without
+    `scores` there was no time to train it again, and its score is `ahead` of what of the others was chosen.
     """
 
     trial: int
@@ -65,7 +71,8 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The configurations that were trained again, the best mean first, and which of them was chosen `why`.
+    """The configurations that were trained again, the best mean first, and which of them was chosen `why`; or what
+    there was no time to train again and is ahead of that, as the last of equals among them.
 
     `expected` is what the winner is expected to score on new images, its mean less what being picked by it explains,
     None without predictions, or where the images are those that picked them. `runs` is how often all were trained
@@ -90,7 +97,13 @@ class Confirmation:
         """How the winner is chosen."""
         new = "on the same new splits of train + validation"
         where = new if self.redrawn else "on the validation images that were given"
-        return _RULE.format(where=where, cheaper="" if self.chosen.behind_best_error is None else _CHEAPER)
+        sure = any(each.behind_best_error is not None for each in self.trials)
+        return _RULE.format(where=where, cheaper=_CHEAPER if sure else "", ahead="" if self.chosen.scores else _AHEAD)
+
+    @property
+    def again(self) -> tuple[Confirmed, ...]:
+        """Those that were trained again."""
+        return tuple(each for each in self.trials if each.scores)
 
     @property
     def chosen(self) -> Confirmed:
@@ -158,9 +171,34 @@ def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) 
         expected = chosen.score - sign * luck
         low, high = chosen.ci95
         limited = (max(0.0, low - luck), high) if larger else (low, high + luck)
+    ahead = None
+    if metric in METRICS:
+        others = _without_time(kept, study)
+        ahead = ahead_of(folder, metric, chosen.trial, others, larger=larger, winner=winner)
+    if ahead is not None and winner in (None, ahead.trial):
+        than, better = f"trial {chosen.trial}, which would be chosen of those that were", sign * ahead.value > 0
+        why = "it was chosen for want of time to train it again, among more than are here"
+        if better:
+            why = (
+                "there was no time to train it again, but on the validation images of the search it is "
+                f"{words.difference(metric, abs(ahead.value))} better than {than}"
+            )
+        best, top = max(sign * each.score for each in every), math.inf if metric == "log_loss" else 1.0
+        score, ci95 = ahead.of(chosen.score, chosen.ci95, top=top)
+        if expected is not None:
+            expected, limited = ahead.of(expected, limited, top=top)
+        chosen = Confirmed(ahead.trial, score, ci95, (), max(0.0, best - sign * score), None, None, True)
+        every.append(chosen)
     every.sort(key=lambda each: (each.behind_best, each.trial))
     images = int(first["validation_images"])
     return Confirmation(chosen.trial, why, expected, limited, len(runs), images, tuple(every), failed, redrawn)
+
+
+def _without_time(kept: Mapping[str, Any], study: optuna.Study) -> list[int]:
+    """Return what there was no time to train again, of the trials that are here and that no other stands for."""
+    trials = study.get_trials(deepcopy=False)
+    here = {each.number for each in trials} - superseded(trials)
+    return [number for number in kept.get("no_time", []) if number in here]
 
 
 def _predictions(folder: StudyFolder, numbers: Sequence[int], runs: Sequence[int]) -> list[list[Predictions]] | None:

@@ -43,7 +43,7 @@ def with_search(
     row = next((each for each in rows if each.trial == found.winner), None)
     if row is None or row.ci95 is None or corrected is None or found.runs != 1:
         return found
-    if found.expected is None or found.expected_ci95 is None:
+    if found.expected is None or found.expected_ci95 is None or not found.chosen.scores:
         return found
     expected, limits = of_both(
         found.expected, found.expected_ci95, row.score, row.ci95, corrected.value, larger=larger
@@ -94,8 +94,8 @@ def confirmed_first(rows: tuple[Row, ...], found: Confirmation, *, larger: bool)
             by_trial[number],
             tied_with_best=number == found.winner or each.tied,
             behind_best_ci95=None if number == found.winner else _signed(each.behind_best_ci95, larger),
-            confirmed_score=each.score,
-            confirmed_ci95=each.ci95,
+            confirmed_score=each.score if each.scores else None,
+            confirmed_ci95=each.ci95 if each.scores else None,
         )
         for number, each in order.items()
         if number in by_trial

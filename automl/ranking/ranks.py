@@ -99,9 +99,9 @@ def confirmation_of(study: optuna.Study) -> dict[str, Any]:
     """Return what `study` keeps of its confirmation; nothing before there is one.
 
     The keys: `trials` that are trained again, the best first; `runs` wanted of each; `redrawn`, whether on new splits;
-    of those `done` what came of it; `failed`, the reasons by trial; and at the end the `winner`, and `why`, or `over`
-    where nothing could be chosen. It counts while the best trial of the search is among its trials: a search that went
-    on and found a better one has to confirm again.
+    of those `done` what came of it; `failed`, the reasons by trial; `no_time`, what is tied with the best and for which
+    there is no time; and at the end the `winner`, and `why`, or `over` where nothing could be chosen. It counts while
+    the best trial of the search is among its trials: a search that went on and found a better one has to confirm again.
     """
     return dict(study.user_attrs.get("confirmation") or {})
 

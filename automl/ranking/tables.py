@@ -106,7 +106,7 @@ def _confirmed(board: Leaderboard, found: Confirmation) -> list[str]:
             f"{each.trial} (chosen)" if each.trial == found.winner else str(each.trial),
             words.number(board.metric, each.score),
             words.bounds(board.metric, each.ci95),
-            ", ".join(words.number(board.metric, score) for score in each.scores),
+            ", ".join(words.number(board.metric, score) for score in each.scores) or words.NOT_TRAINED_AGAIN,
             words.difference(board.metric, each.behind_best),
         ]
         lines.append(_line(cells))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from automl.ranking.leaderboard import Leaderboard
 
 __all__ = [
+    "NOT_TRAINED_AGAIN",
     "PLANNED",
     "STOP_REASONS",
     "bounds",
@@ -52,6 +53,7 @@ STOP_REASONS = {
     "interrupted": "The search was interrupted and can be resumed.",
     "failures": "Too many trials failed in a row.",
 }
+NOT_TRAINED_AGAIN = "not trained again, for lack of time"
 _NAMES = {"freeze_depth": "freeze", "learning_rate": "lr", "label_smoothing": "smoothing", "batch_size": "batch"}
 _ORDER = ("freeze_depth", "resolution", "learning_rate", "layer_decay", "augmentation", "magnitude")
 

@@ -61,7 +61,7 @@ class Agenda:
         for each in [*heads, *(params for params, _ in self._taken), *defaults]:
             if each not in tried and each not in self.defaults:
                 self.defaults.append(dict(each))
-        self._record, self._config, self._space = record, config, space
+        self._record, self._config, self._space, self._earlier = record, config, space, len(record.trials())
         self._stopping, self._clock, self._skipped = stopping, clock, 0
         self._record.note(not_begun=self.defaults)  # known whenever the search ends
 
@@ -128,8 +128,11 @@ class Agenda:
     def _next_default(self) -> dict[str, Any] | None:
         """Return the next sound configuration: that fits with its refit, or alone, where nothing of its kind was tried,
         which may teach more than the refit of another kind; else, where much time would be left, that is in doubt."""
-        fitting = next((each for each in self.defaults if self._clock.fits(each)), None)
-        fitting = fitting or next((each for each in self._new_kinds() if self._clock.fits_alone(each)), None)
+        new = self._new_kinds()
+        there = (
+            each for each in self.defaults if self._clock.fits(each) or (each in new and self._clock.fits_alone(each))
+        )
+        fitting = next(there, None)
         if fitting is not None or self._skipped < MAX_SKIPPED:
             return fitting
         return min(filter(self._clock.doubtful, self.defaults), key=self._clock.seconds, default=None)
@@ -149,7 +152,7 @@ class Agenda:
         """Return a trial that the end of an earlier budget cut short and that now has the time for its last epochs."""
         trials = self._record.trials()
         taken_up = {each.user_attrs.get("resumes") for each in trials}
-        for each in trials:
+        for each in trials[: self._earlier]:
             cut = each.user_attrs.get("reason") == "truncated" and each.number not in taken_up
             if cut and self._stopping.has_checkpoint(each):
                 left = self._config.training.epochs - int(each.user_attrs.get("epochs", 0))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from automl.paths import StudyFolder, TrialFolder, write_atomic
 from automl.search.spec import TrialSpec
@@ -42,21 +44,33 @@ def hand_over(record: StudyRecord, folder: StudyFolder, old: int, trial: optuna.
         if before.exists():
             write_atomic(after, before.read_bytes())
     source.checkpoint.replace(target.checkpoint)
+    whole, shortened = trials[old].user_attrs["spec"]["epochs"], list[int]()
     for line in target.metrics.read_text().splitlines():
         epoch = json.loads(line)
+        if epoch.get("last", whole) < whole:
+            shortened.append(epoch["epoch"])
         record.epoch(trial, epoch["epoch"], epoch[metric], {"epochs": epoch["epoch"]})
+    if shortened:
+        record.describe(trial, shortened=shortened)
 
 
-def keep_best_weights(record: StudyRecord, folder: StudyFolder, ended: int) -> None:
-    """Delete the weights of trials that are not the incumbent, or as good, now that the trial `ended` is told."""
-    best = record.incumbent()
-    if best is None or best.number != ended:
-        if best is None or record.trials()[ended].value != best.value:
+def keep_best_weights(
+    record: StudyRecord, folder: StudyFolder, ended: int, *, alone: Callable[[FrozenTrial], bool]
+) -> None:
+    """Delete the weights of trials that are not the incumbent, or as good, nor the best of those that could only be
+    handed over `alone`, there being no time to refit them, now that the trial `ended` is told."""
+    trials, best = record.trials(), record.incumbent()
+    if best is None or (best.number != ended and not alone(trials[ended])):
+        if best is None or trials[ended].value != best.value:
             folder.trial(ended).weights.unlink(missing_ok=True)
         return
-    for path in folder.all_weights():
-        if record.trials()[int(path.parent.name)].value != best.value:
-            path.unlink(missing_ok=True)
+    kept = [trials[int(path.parent.name)] for path in folder.all_weights()]
+    over = [each for each in kept if each.state.is_finished()]  # what is running has left them for its own end
+    scored = [each for each in over if each.state == TrialState.COMPLETE and alone(each)]
+    first = (max if record.maximize else min)(scored, key=lambda each: each.value or 0.0, default=best)
+    for each in over:
+        if each.value != best.value and each.number != first.number:
+            folder.trial(each.number).weights.unlink(missing_ok=True)
 
 
 def cause_of_death(trial: TrialFolder) -> str:

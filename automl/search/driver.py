@@ -207,16 +207,18 @@ class Driver:
             return False
         running.facts = dict(facts)
         kept = ("peak_memory_mb", "startup_seconds", "epoch_seconds", "model_parameters", "trainable_parameters")
-        more = ("host", "device", "dtype", "training_dtype", "from_embeddings", "metrics", "shortened_after")
+        more = ("host", "device", "dtype", "training_dtype", "from_embeddings", "metrics")
         attrs = {key: facts[key] for key in (*kept, *more) if key in facts}
         attrs |= {"epochs": facts["epoch"], "train_seconds": facts["seconds"]}
-        self.record.epoch(running.trial, int(facts["epoch"]), value, attrs)
+        epoch = int(facts["epoch"])
+        if facts.get("last", running.spec.epochs) < running.spec.epochs:
+            attrs["shortened"] = [*running.trial.user_attrs.get("shortened", []), epoch]
+        self.record.epoch(running.trial, epoch, value, attrs)
         logger.info("trial %d epoch %d/%d: %s %.4f after %.0f s", number, facts["epoch"], running.spec.epochs,
                     self._config.search.metric, value, facts["seconds"])  # fmt: skip
         if self._budget.spent() - self._noted >= NOTED_EVERY_SECONDS:
             self.note_spent()
-        epoch = int(facts["epoch"])
-        if "shortened_after" in facts or self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
+        if "shortened" in attrs or self._stopping.goes_on(running.root, asdict(running.spec), epoch, value):
             return True
         running.reason = "paused"
         running.message = f"not among the best 1/{self._config.search.reduction} of its kind at epoch {epoch}"
@@ -254,7 +256,7 @@ class Driver:
         logger.info("trial %d ends: %s (%s)%s", number, state.name, reason, f": {message}" if message else "")
         if reason not in ("paused", "truncated"):
             self._folder.trial(number).checkpoint.unlink(missing_ok=True)
-        keep_best_weights(self.record, self._folder, number)
+        keep_best_weights(self.record, self._folder, number, alone=lambda each: not self.clock.refits(each.params))
         self._stopping.let_go()
         self.note_spent()
         best = self.record.incumbent()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -34,10 +33,10 @@ class EarlyStopping:
     def take_up(self, frozen: FrozenTrial, params: Mapping[str, Any]) -> None:
         """Learn what `frozen`, of complete `params`, reached before this driver began: by the whole schedule, since one
         that was shortened for want of time reaches more, sooner. Trials come in their order."""
-        root, whole = root_of(frozen), frozen.user_attrs.get("shortened_after", math.inf)
+        root, shortened = root_of(frozen), frozen.user_attrs.get("shortened", [])
         self.starts(root, frozen.number)
         for epoch, value in sorted(frozen.intermediate_values.items()):
-            if epoch <= whole:
+            if epoch not in shortened:
                 self.goes_on(root, params, epoch, value)
         if frozen.user_attrs.get("reason") != "paused" or not self._folder.trial(frozen.number).checkpoint.exists():
             self._rungs.resume(root)

@@ -149,6 +149,7 @@ def run_trial(
             "train_loss": epoch.train_loss,
             "learning_rate": epoch.learning_rate,
             "seconds": round(epoch.seconds, 3),
+            "last": epoch.last,
             **epoch.metrics,
         }
         history[:] = [each for each in history if each["epoch"] < epoch.epoch] + [line]
@@ -157,8 +158,6 @@ def run_trial(
             _write_logits(folder, epoch, targets[validation], validation_rows)
 
     def tell(epoch: Epoch) -> None:
-        if epoch.last < spec.epochs:
-            facts.setdefault("shortened_after", epoch.epoch - 1)  # epochs of the whole schedule
         measured = {
             "peak_memory_mb": round(peak_memory_mb(device), 1),
             "epoch_seconds": round((clock() - began) / epochs_here, 3),  # evaluation and checkpoints included

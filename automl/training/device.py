@@ -64,7 +64,9 @@ def device_name(device: torch.device) -> str:
 
 def device_names() -> set[str]:
     """Return the `device_name` of each device on which processes of this machine may compute."""
-    return {torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())} or {"cpu"}
+    if not torch.cuda.is_available():  # a driver that is too old for this torch counts devices all the same
+        return {"cpu"}
+    return {torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())}
 
 
 def choose_precision(device: torch.device, dtype: str = "auto") -> Precision:

@@ -175,7 +175,7 @@ def fine_tune(
     evaluated = _steadied(averaged, training, steadying, normalise, precision, whole) if done.epoch else averaged
 
     last, took = epochs, list[float]()
-    if done.seconds > 0:
+    if done.epoch > 1 and done.seconds > 0:  # a first epoch alone may have been a slow start
         last = max(done.epoch + 1, _last_in_time(done.epoch, epochs, time_limit, done.seconds / done.epoch))
     for epoch in range(done.epoch, epochs):
         epoch_started = clock()

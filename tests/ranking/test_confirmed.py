@@ -378,6 +378,50 @@ def test_only_runs_that_all_have_count_and_who_failed_is_out(tmp_path: Path) -> 
     assert choose(folder, study) is None
 
 
+def test_what_there_was_no_time_to_train_again_is_chosen_if_it_is_ahead_where_nothing_was_picked(
+    tmp_path: Path,
+) -> None:
+    """The first of the search turns out to be lucky; another that was trained again is chosen, which on the images of
+    the search is behind a third."""
+    folder = StudyFolder(tmp_path / "run")
+    study = study_of(folder, [0.98, 0.90, 0.96], [0.91, 0.93], [5.0, 5.0, 5.0])
+    for kept_out, winner in (([], 1), ([2], 2)):
+        study.set_user_attr("confirmation", {**study.user_attrs["confirmation"], "no_time": kept_out})
+        found = choose(folder, study)
+        assert found is not None
+        assert found.winner == winner
+    assert found.chosen.score == pytest.approx(0.93 + 0.06)
+    low, high = found.chosen.ci95 or (0.0, 0.0)
+    confirmed = next(each for each in found.trials if each.trial == 1)
+    assert confirmed.ci95 is not None
+    assert high - low > confirmed.ci95[1] - confirmed.ci95[0]  # two errors
+    assert found.expected is not None
+    assert found.expected == pytest.approx(0.99, abs=0.02)
+    assert "6.0 points better than trial 1" in found.why
+    decided(study, found)
+    first = best_trial(study)
+    assert first is not None
+    assert first.number == 2
+    board = leaderboard.build(folder, study=study)
+    assert [row.trial for row in board.rows] == [2, 1, 0]
+    assert board.rows[0].confirmed_score is None
+    assert board.confirmation == found
+    sentence, *_, tied = answer(board)[:3]
+    assert sentence.startswith("a (trial 2) was chosen: there was no time to train it again, but")
+    assert "Of 2 that were trained again" in tied
+    page = Page(report.write(folder, tmp_path / "reports", study=study).read_text("utf-8"))
+    assert "not trained again, for lack of time" in page.text
+    assert "Trained again: 2 configurations" in page.text
+
+
+def test_what_there_was_no_time_to_train_again_is_not_chosen_if_it_is_behind(tmp_path: Path) -> None:
+    study = study_of(StudyFolder(tmp_path), [0.98, 0.97, 0.96], [0.91, 0.93], [5.0, 5.0, 5.0])
+    study.set_user_attr("confirmation", {**study.user_attrs["confirmation"], "no_time": [2]})
+    found = choose(StudyFolder(tmp_path), study)
+    assert found is not None
+    assert found.winner == 1
+
+
 def test_a_study_without_one(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize")
     assert choose(StudyFolder(tmp_path), study) is None

@@ -350,7 +350,7 @@ def test_what_a_shortened_schedule_reached_is_not_held_against_others(folder: St
     driver = make_driver(folder, config, defaults=False)
     run(driver, [0.3] * 4)  # the first of a kind is compared with nothing
     number = start(driver).number
-    assert driver.report(number, epoch(1, 0.9, shortened_after=0))  # its learning rate has decayed
+    assert driver.report(number, epoch(1, 0.9, last=1))  # its learning rate has decayed
     driver.report(number, {"reason": "truncated"})
     driver.finish(number)
     if reopens:
@@ -737,6 +737,28 @@ def test_the_weights_of_the_best_trials_stay(folder: StudyFolder, clock: Clock) 
         driver.finish(number)
         kept.append([int(each.parent.name) for each in folder.all_weights()])
     assert kept == [[0], [0], [2], [2, 3], [2, 3]]
+
+
+def test_the_weights_of_the_best_that_cannot_be_refitted_stay(folder: StudyFolder, clock: Clock) -> None:
+    driver = make_driver(folder, small_config(budget=200.0), clock=clock, seconds=0.3)
+    kept: dict[float, list[int]] = {}
+    for value in (0.9, 0.8, 0.6, 0.7, 0.5):  # two heads, everything, mostly frozen, everything of the other
+        number = start(driver).number
+        other = folder.trial(number + 1).weights  # of one that runs at the same time, and has not been told yet
+        for path in (folder.trial(number).weights, other):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"weights")
+        driver.record.study.ask(driver._space.distributions)
+        driver.report(number, epoch(4, value))
+        driver.report(number, {"reason": "complete"})
+        driver.finish(number)
+        assert other.exists()
+        other.unlink()
+        kept[value] = [int(each.parent.name) for each in folder.all_weights()]
+    values = {each.number: each.value for each in driver.record.trials()}
+    assert {value: [values[number] for number in numbers] for value, numbers in kept.items()} == {
+        0.9: [0.9], 0.8: [0.9], 0.6: [0.9, 0.6], 0.7: [0.9, 0.6], 0.5: [0.9, 0.6],
+    }  # fmt: skip
 
 
 def test_running_trials_past_their_deadline_are_noticed(folder: StudyFolder, clock: Clock) -> None:
