@@ -155,6 +155,8 @@ def cluster(address: str | None, gpus: float | str = "auto") -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         what = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         hint = "; set TMPDIR or RAY_TMPDIR to a short path" if "AF_UNIX" in str(error) else ""
+        if address and "RAY_AUTH_MODE" not in os.environ:  # a cluster takes to tokens where it finds one when it starts
+            hint = f"; if it asks for a token, set RAY_AUTH_MODE=token{hint}"
         raise StorageError(f"cannot {what}: {str(error).splitlines()[0]}{hint}") from error
     try:
         yield

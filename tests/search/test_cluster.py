@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from automl.errors import StorageError, UsageError
-from automl.search.cluster import Interrupt, Resources, _signals_kept, check_address, each_task, resources
+from automl.search.cluster import Interrupt, Resources, _signals_kept, check_address, cluster, each_task, resources
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,22 @@ def test_trials_without_gpus_see_none() -> None:
         print([*seen, os.environ["CUDA_VISIBLE_DEVICES"]])"""
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip().splitlines()[-1] == "['', '']"
+
+
+@pytest.mark.parametrize(("mode", "told"), [(None, True), ("token", False)])
+def test_a_cluster_that_may_ask_for_a_token_is_told_how_to_be_given_it(
+    monkeypatch: pytest.MonkeyPatch, mode: str | None, told: bool
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with pytest.raises(StorageError, match="Failed to connect") as error, cluster("127.0.0.1:6379"):
+        pass
+    assert ("RAY_AUTH_MODE=token" in str(error.value)) == told
 
 
 def test_a_closed_terminal_interrupts_and_nohup_does_not() -> None:
