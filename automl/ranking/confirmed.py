@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from automl.paths import StudyFolder
 from automl.ranking import words
-from automl.ranking.ahead import ahead_of
+from automl.ranking.ahead import Ahead, ahead_of
 from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.ranks import confirmation_of, superseded
 from automl.ranking.statistics import (
@@ -171,27 +171,37 @@ def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) 
         expected = chosen.score - sign * luck
         low, high = chosen.ci95
         limited = (max(0.0, low - luck), high) if larger else (low, high + luck)
-    ahead = None
-    if metric in METRICS:
-        others = _without_time(kept, study)
-        ahead = ahead_of(folder, metric, chosen.trial, others, larger=larger, winner=winner)
+    others = _without_time(kept, study) if metric in METRICS else []
+    ahead = ahead_of(folder, metric, chosen.trial, others, larger=larger, winner=winner)
     if ahead is not None and winner in (None, ahead.trial):
-        than, better = f"trial {chosen.trial}, which would be chosen of those that were", sign * ahead.value > 0
-        why = "it was chosen for want of time to train it again, among more than are here"
-        if better:
-            why = (
-                "there was no time to train it again, but on the validation images of the search it is "
-                f"{words.difference(metric, abs(ahead.value))} better than {than}"
-            )
-        best, top = max(sign * each.score for each in every), math.inf if metric == "log_loss" else 1.0
-        score, ci95 = ahead.of(chosen.score, chosen.ci95, top=top)
         if expected is not None:
-            expected, limited = ahead.of(expected, limited, top=top)
-        chosen = Confirmed(ahead.trial, score, ci95, (), max(0.0, best - sign * score), None, None, True)
+            expected, limited = ahead.of(expected, limited, top=_top(metric))
+        chosen, why = _not_again(ahead, chosen, every, metric, sign)
         every.append(chosen)
     every.sort(key=lambda each: (each.behind_best, each.trial))
     images = int(first["validation_images"])
     return Confirmation(chosen.trial, why, expected, limited, len(runs), images, tuple(every), failed, redrawn)
+
+
+def _not_again(
+    ahead: Ahead, chosen: Confirmed, every: Sequence[Confirmed], metric: str, sign: int
+) -> tuple[Confirmed, str]:
+    """Return the trial that is `ahead` of the `chosen`, as what it would have scored had it been trained again, and say
+    why it is chosen instead."""
+    score, ci95 = ahead.of(chosen.score, chosen.ci95, top=_top(metric))
+    behind = max(0.0, max(sign * each.score for each in every) - sign * score)
+    why = "it was chosen for want of time to train it again, among more than are here"
+    if sign * ahead.value > 0:
+        why = (
+            "there was no time to train it again, but on the validation images of the search it is "
+            f"{words.difference(metric, abs(ahead.value))} better than trial {chosen.trial}, which would be chosen of "
+            "those that were"
+        )
+    return Confirmed(ahead.trial, score, ci95, (), behind, None, None, tied=True), why
+
+
+def _top(metric: str) -> float:
+    return math.inf if metric == "log_loss" else 1.0
 
 
 def _without_time(kept: Mapping[str, Any], study: optuna.Study) -> list[int]:
