@@ -88,19 +88,12 @@ def measure_cost(
     for _ in range(TRIES):
         for depth in PROBED_DEPTHS:
             step = training_step(model, depth, images, precision=training, device=device)
-            while True:
-                try:
-                    for found, count in ((whole, sizes[depth]), (part, _fewer(sizes[depth]))):
-                        step(count, True)
-                        found[depth] = min(found[depth], _fastest(partial(step, count, True), device, clock))
-                    break
-                except Exception as error:  # what a step takes was foreseen from two small ones
-                    if not is_out_of_memory(error) or sizes[depth] == 1:
-                        raise
+            while (seconds_of := _whole_and_part(step, sizes[depth], device, clock)) is None:
                 sizes[depth] //= 2
                 whole[depth] = part[depth] = math.inf
                 left = available * share * HEADROOM - fixed[depth]  # so that trials begin with as few
                 per_image[depth] = max(per_image[depth], left / (sizes[depth] + 0.5))
+            whole[depth], part[depth] = min(whole[depth], seconds_of[0]), min(part[depth], seconds_of[1])
         batch = images(min(sizes.values()))
         forward = min(forward, _forward_seconds(model, batch, device=device, precision=precision, clock=clock))
         seconds = {depth: whole[depth] / sizes[depth] for depth in sizes}
@@ -125,6 +118,23 @@ def measure_cost(
         training_dtype="auto" if training is precision else training.name,
         dtype_seconds=dtype_seconds,
     )
+
+
+def _whole_and_part(
+    step: Callable[[int, bool], None], size: int, device: torch.device, clock: Callable[[], float]
+) -> tuple[float, float] | None:
+    """Seconds of a step of `size` images, and of one with `_fewer`; None where there is no memory for it, although two
+    small ones had it foreseen."""
+    found = []
+    try:
+        for count in (size, _fewer(size)):
+            step(count, True)
+            found.append(_fastest(partial(step, count, True), device, clock))
+    except Exception as error:
+        if not is_out_of_memory(error) or size == 1:
+            raise
+        return None
+    return found[0], found[1]
 
 
 def training_step(
