@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from automl.training import Precision
+from automl.training import Precision, is_out_of_memory
 
 __all__ = ["Latency", "Speed", "measure_latency", "measure_speed", "timed"]
 
@@ -77,7 +77,9 @@ def measure_speed(
     while batch > 1:
         try:
             return Speed(name, precision.name, one, of(batch))
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             batch //= 2
     return Speed(name, precision.name, one, one)
 
