@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ import pytest
 from automl import confirming, pipeline, resuming
 from automl.data import Dataset
 from automl.errors import UsageError
-from automl.handing_over import best_so_far
+from automl.handing_over import best_so_far, resolved
+from automl.job import Job
 from automl.paths import StudyFolder
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search
 from automl.ranking.status import look, status_lines
+from automl.search.budget import Budget
 from automl.search.clock import Clock
-from automl.search.cluster import Resources
+from automl.search.cluster import Interrupt, Resources
 from automl.search.storage import load_study
 from tests.small import coloured, random_weights
 from tests.test_pipeline import SPACE, Ran, automl
@@ -279,3 +282,35 @@ def test_a_damaged_package_of_a_finished_search_is_not_replaced(searched: Ran, p
         with pytest.raises(UsageError, match=r"is damaged: metrics\.json .* automl refit"):
             best_so_far(folder)
     assert (folder.model / "model.safetensors").read_bytes() == weights
+
+
+def test_what_there_is_no_time_to_train_again_is_kept_in_mind_with_its_weights(searched: Ran, place: Path) -> None:
+    folder = StudyFolder(place / "runs" / "short of time" / "confirmed")
+    shutil.copytree(place / "runs" / "confirmed", folder.root)
+    study = load_study(folder)
+    other = kept_of(folder.root)["trials"][1]
+    rest = [number for number in kept_of(folder.root)["trials"] if number != other]
+    assert len(rest) >= 2
+    numbered = study.get_trials(deepcopy=False)
+    clock = SimpleNamespace(
+        confirmable=lambda trials: ([each for each in trials if each.number in rest], 1),
+        refits=lambda params: params != numbered[other].params,
+        before_refit=lambda trials: 60.0,
+    )
+    driver = SimpleNamespace(clock=clock, hang_after=lambda params: 60.0, note_spent=lambda: None)
+    config = resolved(folder)
+    dataset = Dataset.load(folder.manifest, folder.audit)
+    job = Job(config, folder, dataset, {}, Budget(600.0), Resources(1, 0.0, 1), False, Interrupt())
+
+    def no_time() -> list[int]:
+        confirming.confirm(job, study, driver)  # type: ignore[arg-type]
+        found: list[int] = kept_of(folder.root)["no_time"]
+        return found
+
+    folder.trial(other).weights.write_bytes(b"its own")
+    assert no_time() == []  # it was trained again, by what was done before
+    study.set_user_attr("confirmation", {})
+    assert no_time() == [other]
+    study.set_user_attr("confirmation", {})
+    folder.trial(other).weights.unlink()
+    assert no_time() == []  # it could not be handed over
