@@ -13,12 +13,14 @@ from automl.paths import StudyFolder, no_study
 from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search, confirmation_of
+from automl.refit import epochs_on
 from automl.refitting import adopt_best, refit_best
 from automl.reporting import write_report
-from automl.search.budget import Budget
+from automl.search.budget import REFIT_MARGIN, Budget
 from automl.search.cluster import Interrupt
 from automl.search.driver import Driver
 from automl.search.lock import driver_lock
+from automl.search.spec import TrialSpec
 from automl.search.storage import load_study, storage_kept, storage_url
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def finish(
         started = budget.spent()
         seconds, epoch_seconds = driver.clock.refit_time(best)
         driver.note_spent()
-        if not _is_packaged(folder, best, whole=seconds >= epoch_seconds * best.user_attrs["spec"]["epochs"]):
+        if not _is_packaged(folder, best, seconds=seconds, epoch_seconds=epoch_seconds):
+            study.set_user_attr("handing_over", best.number)
             try:
                 metrics = refit_best(
                     config, folder, best, seconds=seconds, epoch_seconds=epoch_seconds,
@@ -64,7 +67,9 @@ def finish(
             retrained = metrics["refitted"] or metrics.get("trained_on")
             add_stage(study, "refit" if retrained else "handing over", budget.spent() - started)
     driver.note_spent()
-    return write_report(folder, reports, study)
+    page = write_report(folder, reports, study)
+    driver.note_spent()
+    return page
 
 
 def refit_trial(folder: StudyFolder, reports: Path, number: int | None) -> dict[str, Any]:
@@ -125,6 +130,7 @@ def resolved(folder: StudyFolder) -> SearchConfig:
 def _note_package(study: optuna.Study, metrics: Mapping[str, Any]) -> None:
     """Remember what the package holds."""
     study.set_user_attr("refitted", metrics["trial"])
+    study.set_user_attr("handing_over", None)
     study.set_user_attr("refit_epochs", metrics["epochs"] if metrics["refitted"] else 0)
 
 
@@ -135,14 +141,20 @@ def _confirmation_over(study: optuna.Study) -> None:
         study.set_user_attr("confirmation", {**kept, "over": True})
 
 
-def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, whole: bool) -> bool:
-    """Whether the package holds `best` as well as it can: retrained for all of its epochs, or with its own weights
-    where there is no time for a `whole` refit."""
+def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, seconds: float, epoch_seconds: float) -> bool:
+    """Whether the package holds `best` as well as `seconds` allow: retrained for all of its epochs, or, where there is
+    no time for that, trained on, or where there is none for that either, with its own weights."""
     metrics = load_json(folder.model / "metrics.json") or {}
-    if metrics.get("trial") != best.number or "test" not in metrics or not (folder.model / "package.json").exists():
+    files = (folder.model / name for name in ("package.json", "model.safetensors"))
+    if metrics.get("trial") != best.number or "test" not in metrics or not all(each.exists() for each in files):
         return False
-    refitted = metrics.get("refitted", True) and metrics["epochs"] >= best.user_attrs["spec"]["epochs"]
-    return refitted or bool(metrics.get("refit_spoiled")) or (not metrics.get("refitted", True) and not whole)
+    spec = TrialSpec.from_dict(best.user_attrs["spec"])
+    if metrics.get("refit_spoiled") or (metrics.get("refitted", True) and metrics["epochs"] >= spec.epochs):
+        return True
+    if metrics.get("refitted", True) or seconds >= epoch_seconds * spec.epochs:
+        return False
+    more = epochs_on(spec, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
+    return bool(metrics.get("trained_on")) or not more or not folder.trial(best.number).weights.exists()
 
 
 def _numbered(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

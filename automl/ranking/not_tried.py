@@ -74,7 +74,8 @@ def _rest(study: optuna.Study, screened: Mapping[str, Mapping[str, Any]], warnin
     planned = sum(trial.state == TrialState.WAITING for trial in trials) + max(0, fitting)
     if planned:
         its, it = ("its", "it") if planned == 1 else ("their", "them")
-        ended = f"the search ended before {its} turn; automl resume goes on with {it}"
+        more = f" --trials +{planned}" if study.user_attrs.get("stop_reason") == "trials" else ""
+        ended = f"the search ended before {its} turn; automl resume{more} goes on with {it}"
         what = f"{planned} planned trial{'' if planned == 1 else 's'}"
         found.append(NotTried(what, ended if over else f"{its} turn has not come yet"))
     skipped = [trial for trial in trials if trial.user_attrs.get("reason") == "skipped"]

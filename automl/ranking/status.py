@@ -79,7 +79,8 @@ def look(folder: StudyFolder, study: optuna.Study, *, now: Callable[[], float] =
     if driver is not None:
         spent = max(spent, float(attrs.get("spent_before", 0.0)) + now() - driver.since)
     done = [each for each in trials if each.state.is_finished() and counts(each)]
-    stages, tested = attrs.get("stage_seconds", {}), "test" in (load_json(folder.model / "metrics.json") or {})
+    stages, package = attrs.get("stage_seconds", {}), load_json(folder.model / "metrics.json") or {}
+    tested = "test" in package and attrs.get("handing_over") is None  # of an earlier end, if that was cut off
     searched = spent - sum(
         stages.get(stage, 0.0) for stage in ("audit", "screening", "confirmation", "refit", "handing over")
     )

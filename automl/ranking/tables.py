@@ -55,7 +55,7 @@ def to_markdown(board: Leaderboard, facts: Facts | None = None) -> str:
     """Return the answer in sentences, the first 100 rows as a table, why it is so, and the rules."""
     sentences = answer(board) if facts is None else list(facts.answer)
     if facts is not None and facts.limits:
-        sentences.insert(0, f"Among trials with {facts.limits} ({facts.excluded} others are left out):")
+        sentences.insert(0, f"Among trials with {facts.limits} ({words.left_out(facts.excluded)}):")
     lines = [f"# Leaderboard of {text_cell(board.study)}", "", text_cell(" ".join(sentences)), ""]
     if board.confirmation is not None:
         lines += _confirmed(board, board.confirmation)

@@ -54,7 +54,7 @@ def table(board: Leaderboard, facts: Facts | None = None, *, width: int | None =
     if len(board.failures) > 5:
         console.print(f"{len(board.failures) - 5} more trials without a score")
     if facts is not None and facts.limits:
-        others = f"Among trials with {facts.limits}; {facts.excluded} others are left out."
+        others = f"Among trials with {facts.limits}; {words.left_out(facts.excluded)}."
         console.print(others, markup=False, soft_wrap=True, highlight=False)
     for sentence in (*board.notes, *(answer(board) if facts is None else facts.answer)):
         console.print(sentence, markup=False, soft_wrap=True, highlight=False)

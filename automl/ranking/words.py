@@ -25,6 +25,7 @@ __all__ = [
     "duration",
     "handed_over",
     "integer",
+    "left_out",
     "megabytes",
     "metric_name",
     "milliseconds",
@@ -111,6 +112,11 @@ def milliseconds(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def left_out(others: int) -> str:
+    """Say how many others are not here: "1 other is left out"."""
+    return f"{others:,} {'other is' if others == 1 else 'others are'} left out"
 
 
 def megabytes(value: float | None) -> str:

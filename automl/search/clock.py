@@ -53,14 +53,21 @@ class Clock:
 
     def search_left(self, params: Mapping[str, Any] | None = None) -> float:
         """Seconds until the search must end so that the incumbent, or `params`, can still be handed over."""
-        best = self._record.incumbent()
-        candidates = [self._space.params(best.params)] if best is not None else []
+        best, kept = self._record.incumbent(), [0.0]
+        if best is not None:
+            whole = self._space.params(best.params)
+            kept.append(self._reserve(whole, refits=self._refits_now(whole)))
         if params is not None:
-            candidates.append(self._space.params(params))
-        return self._budget.left() - max(map(self._reserve, candidates), default=0.0)
+            whole = self._space.params(params)
+            kept.append(self._reserve(whole, refits=self.refits(whole)))
+        return self._budget.left() - max(kept)
 
-    def _reserve(self, params: Mapping[str, Any]) -> float:
-        refits = self.refits(params)
+    def _refits_now(self, params: Mapping[str, Any]) -> bool:
+        """Whether there is still the time to refit what was trained, were it as quick as foreseen."""
+        seconds = self._costs.refit_seconds(params, self._epochs) + self._costs.closing_seconds(params)
+        return frozenset(params.items()) not in self._alone and seconds <= self._budget.left()
+
+    def _reserve(self, params: Mapping[str, Any], *, refits: bool) -> float:
         confirming = 0.0
         if refits and self._repeats:
             best = [self._space.params(each.params) for each in self._record.best(CONFIRMED)]

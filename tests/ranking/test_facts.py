@@ -71,7 +71,7 @@ def test_limits_rank_again_among_what_is_left(textile: Any) -> None:
     assert len(board.failures) == len(whole.failures)
     for text in (table(board, found), tables.to_markdown(board, found)):
         assert "at most 16.0 ms an image" in text
-        assert f"{found.excluded} others are left out" in text
+        assert words.left_out(found.excluded) in text
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_is_planned_is_told_as_such_while_the_search_runs_and_counted_when_
     made.study.enqueue_trial({"freeze_depth": 0.5})
     board = build(made.folder, study=made.study)
     found = {each.what: each.why for each in why(made.folder, made.study, board).not_tried}
-    ended = "the search ended before their turn; automl resume goes on with them"
+    ended = "the search ended before their turn; automl resume --trials +3 goes on with them"
     assert found["3 planned trials"] == (ended if over else "their turn has not come yet")
     assert ("its turn has not come yet" in found["freeze_depth 1.0"]) is not over
 

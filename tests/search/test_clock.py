@@ -96,3 +96,25 @@ def test_tasks_together_take_at_least_the_longest_and_their_share() -> None:
     assert together(30.0, 10.0, 1) == 30.0
     assert together(30.0, 10.0, 2) == 20.0
     assert together(10.0, 10.0, 8) == 10.0
+
+
+def test_time_for_the_refit_of_what_was_trained_stays_when_epochs_turn_out_slower(record: StudyRecord) -> None:
+    """A whole trial and its refit no longer fit the whole search by then, but the trial is over."""
+    hands = Hands()
+    clock = clock_of(record, hands, budget=130.0, repeats=0)
+    trial = record.study.ask(clock._space.distributions)
+    whole = clock._space.params(EVERYTHING)
+    assert clock.refits(EVERYTHING)
+    record.study.tell(trial, 0.9)
+    record._seen = None
+    best = record.incumbent()
+    assert best is not None
+    best.params.update(EVERYTHING)
+    hands.now = 50.0
+    clock._costs.learn(whole, 1.1 * clock._costs.epoch_seconds(whole))
+    assert not clock.refits(EVERYTHING)
+    reserve = clock._costs.reserve(whole, 4, refit=True)
+    assert clock.search_left() == pytest.approx(80.0 - reserve)
+    hands.now = 130.0 - clock._costs.refit_seconds(whole, 4)
+    own = clock._costs.reserve(whole, 4, refit=False)
+    assert clock.search_left() == pytest.approx(130.0 - hands.now - own)
