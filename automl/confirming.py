@@ -93,8 +93,9 @@ def _choose(job: Job, study: optuna.Study) -> None:
     found = choose(job.folder, study)
     kept = confirmation_of(study)
     if found is None and kept:
-        logger.warning("nothing is chosen by training again: %d of %d runs were over in time",
-                       len(kept["done"]), kept["runs"] * len(kept["trials"]))  # fmt: skip
+        if "over" not in kept:
+            logger.warning("nothing is chosen by training again: %d of %d runs are done, %d of the trials failed",
+                           len(kept["done"]), kept["runs"] * len(kept["trials"]), len(kept["failed"]))  # fmt: skip
         study.set_user_attr("confirmation", {**kept, "over": True})
     elif found is not None:
         study.set_user_attr("confirmation", {**kept, "winner": found.winner, "why": found.why})

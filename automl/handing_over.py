@@ -14,7 +14,7 @@ from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search, confirmation_of
 from automl.refit import epochs_on
-from automl.refitting import adopt_best, refit_best
+from automl.refitting import adopt_best, is_whole, refit_best
 from automl.reporting import write_report
 from automl.search.budget import REFIT_MARGIN, Budget
 from automl.search.cluster import Interrupt
@@ -66,6 +66,8 @@ def finish(
             _note_package(study, metrics)
             retrained = metrics["refitted"] or metrics.get("trained_on")
             add_stage(study, "refit" if retrained else "handing over", budget.spent() - started)
+        elif study.user_attrs.get("handing_over") is not None:  # of another, which was cut off
+            study.set_user_attr("handing_over", None)
     driver.note_spent()
     page = write_report(folder, reports, study)
     driver.note_spent()
@@ -145,8 +147,7 @@ def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, seconds
     """Whether the package holds `best` as well as `seconds` allow: retrained for all of its epochs, or, where there is
     no time for that, trained on, or where there is none for that either, with its own weights."""
     metrics = load_json(folder.model / "metrics.json") or {}
-    files = (folder.model / name for name in ("package.json", "model.safetensors"))
-    if metrics.get("trial") != best.number or "test" not in metrics or not all(each.exists() for each in files):
+    if metrics.get("trial") != best.number or "test" not in metrics or not is_whole(folder, best):
         return False
     spec = TrialSpec.from_dict(best.user_attrs["spec"])
     if metrics.get("refit_spoiled") or (metrics.get("refitted", True) and metrics["epochs"] >= spec.epochs):

@@ -23,7 +23,7 @@ from automl.training import choose_device, is_out_of_memory
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["adopt_best", "refit_best"]
+__all__ = ["adopt_best", "is_whole", "refit_best"]
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def adopt_best(
     """Hand over `trial` with its own weights, and say why. What was handed over so before is not scored again."""
     logger.info("trial %d is handed over with its own weights: %s", trial.number, note)
     there = load_json(folder.model / "metrics.json") or {}
-    if open_test and there.get("trial") == trial.number and _is_own(there) and (folder.model / "package.json").exists():
+    if open_test and there.get("trial") == trial.number and _is_own(there) and is_whole(folder, trial):
         there["note"] = note
         write_atomic(folder.model / "metrics.json", json.dumps(there, indent=2))
         return there
@@ -189,6 +189,12 @@ def adopt_best(
         max_pixels=config.data.max_pixels,
         open_test=open_test,
     )
+
+
+def is_whole(folder: StudyFolder, trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether the package, if it is of `trial`, has all its files."""
+    head = ["head.safetensors"] if trial.user_attrs["spec"].get("head") == "mlp" else []
+    return all((folder.model / name).exists() for name in ["package.json", "model.safetensors", *head])
 
 
 def _is_own(metrics: dict[str, Any]) -> bool:

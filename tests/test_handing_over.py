@@ -60,11 +60,12 @@ def test_what_has_no_weights_is_not_trained_on(tmp_path: Path) -> None:
     assert packaged(tmp_path, seconds=2.5, weights=False, refitted=False)
 
 
-@pytest.mark.parametrize("name", ["package.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["package.json", "model.safetensors", "head.safetensors"])
 def test_a_package_that_lacks_a_file_is_made_anew(tmp_path: Path, name: str) -> None:
     assert packaged(tmp_path, seconds=0.0)
-    (StudyFolder(tmp_path).model / name).unlink()
-    trial = create_trial(value=0.5, user_attrs={"spec": asdict(SPEC)})
+    (StudyFolder(tmp_path).model / name).unlink(missing_ok=True)
+    head = "mlp" if name == "head.safetensors" else "linear"
+    trial = create_trial(value=0.5, user_attrs={"spec": {**asdict(SPEC), "head": head}})
     trial.number = 0
     assert not _is_packaged(StudyFolder(tmp_path), trial, seconds=0.0, epoch_seconds=1.0)
 

@@ -56,20 +56,20 @@ class Clock:
         best, kept = self._record.incumbent(), [0.0]
         if best is not None:
             whole = self._space.params(best.params)
-            kept.append(self._reserve(whole, refits=self._refits_now(whole)))
+            kept.append(self._reserve(whole, refits=self.refits(whole) or self._refits_now(whole)))
         if params is not None:
             whole = self._space.params(params)
             kept.append(self._reserve(whole, refits=self.refits(whole)))
         return self._budget.left() - max(kept)
 
     def _refits_now(self, params: Mapping[str, Any]) -> bool:
-        """Whether there is still the time to refit what was trained, were it as quick as foreseen."""
+        """Whether there is still the time to refit what was trained, whatever the trial itself would take by now."""
         seconds = self._costs.refit_seconds(params, self._epochs) + self._costs.closing_seconds(params)
         return frozenset(params.items()) not in self._alone and seconds <= self._budget.left()
 
     def _reserve(self, params: Mapping[str, Any], *, refits: bool) -> float:
         confirming = 0.0
-        if refits and self._repeats:
+        if refits and self._repeats and self.refits(params):
             best = [self._space.params(each.params) for each in self._record.best(CONFIRMED)]
             several = (best + CONFIRMED * [params])[:CONFIRMED]
             confirming = self._costs.confirmation_seconds(
