@@ -13,10 +13,9 @@ from automl.paths import StudyFolder, no_study
 from automl.ranking.files import load_json
 from automl.ranking.leaderboard import best_trial
 from automl.ranking.ranks import best_of_search, confirmation_of
-from automl.refit import epochs_on
-from automl.refitting import adopt_best, is_whole, refit_best
+from automl.refitting import adopt_best, is_whole, more_epochs, refit_best
 from automl.reporting import write_report
-from automl.search.budget import REFIT_MARGIN, Budget
+from automl.search.budget import Budget
 from automl.search.cluster import Interrupt
 from automl.search.driver import Driver
 from automl.search.lock import driver_lock
@@ -154,7 +153,7 @@ def _is_packaged(folder: StudyFolder, best: optuna.trial.FrozenTrial, *, seconds
         return True
     if metrics.get("refitted", True) or seconds >= epoch_seconds * spec.epochs:
         return False
-    more = epochs_on(spec, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
+    more = more_epochs(spec, seconds=seconds, epoch_seconds=epoch_seconds)
     return bool(metrics.get("trained_on")) or not more or not folder.trial(best.number).weights.exists()
 
 

@@ -23,7 +23,7 @@ from automl.training import choose_device, is_out_of_memory
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["adopt_best", "is_whole", "refit_best"]
+__all__ = ["adopt_best", "is_whole", "more_epochs", "refit_best"]
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _refit(
         if note and kept:
             needed = full.epochs * epoch_seconds
             note = f"a refit takes about {needed:.0f} s, and {max(0.0, seconds):.0f} s of the budget were left"
-            on = epochs_on(full, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
+            on = more_epochs(full, seconds=seconds, epoch_seconds=epoch_seconds)
             if not on:
                 return adopt_best(config, folder, trial, note=note)
             spec = full
@@ -189,6 +189,15 @@ def adopt_best(
         max_pixels=config.data.max_pixels,
         open_test=open_test,
     )
+
+
+def more_epochs(spec: TrialSpec, *, seconds: float, epoch_seconds: float) -> int:
+    """Return for how many epochs a trial is trained on where `seconds` are too few for its refit; 0: not at all.
+
+    Args:
+        epoch_seconds: Of its refit, as foreseen.
+    """
+    return epochs_on(spec, seconds=seconds, epoch_seconds=REFIT_MARGIN * epoch_seconds)
 
 
 def is_whole(folder: StudyFolder, trial: optuna.trial.FrozenTrial) -> bool:

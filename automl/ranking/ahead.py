@@ -17,8 +17,7 @@ from automl.ranking.statistics import Interval, difference, score
 
 __all__ = ["Ahead", "ahead_of"]
 
-
-EQUAL = 1e-6
+EQUAL = 1e-6  # scores may differ by the order of their sums
 
 
 @dataclass(frozen=True)

@@ -206,9 +206,11 @@ def _top(metric: str) -> float:
 
 def _without_time(kept: Mapping[str, Any], study: optuna.Study) -> list[int]:
     """Return what there was no time to train again, of the trials that are here and that no other stands for."""
+    if not kept.get("no_time"):
+        return []
     trials = study.get_trials(deepcopy=False)
     here = {each.number for each in trials} - superseded(trials)
-    return [number for number in kept.get("no_time", []) if number in here]
+    return [number for number in kept["no_time"] if number in here]
 
 
 def _predictions(folder: StudyFolder, numbers: Sequence[int], runs: Sequence[int]) -> list[list[Predictions]] | None:
