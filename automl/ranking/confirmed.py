@@ -28,6 +28,7 @@ from automl.ranking.statistics import (
     compare_repeats,
     contributions,
     expected_of_pick,
+    limits_of_pick,
     limits_of_repeats,
     pick,
 )
@@ -41,8 +42,8 @@ _RULE = (
     "others that were trained again; then the rest."
 )
 _CHEAPER = (
-    ", or the cheapest (latency of one image; parameters where that is not known) that is behind it by no more than "
-    "one standard error of their difference, if it saves a tenth"
+    ", or the cheapest (latency of one image; parameters where that is not known of all on one device) that is behind "
+    "it by no more than one standard error of their difference, if it saves a tenth"
 )
 _AHEAD = (
     "; unless one that is tied with the first of the search, and that there was no time to train again, is ahead of it "
@@ -169,8 +170,7 @@ def choose(folder: StudyFolder, study: optuna.Study, winner: int | None = None) 
     expected = limited = None
     if luck is not None and chosen.ci95:
         expected = chosen.score - sign * luck
-        low, high = chosen.ci95
-        limited = (max(0.0, low - luck), high) if larger else (low, high + luck)
+        limited = limits_of_pick(chosen.ci95, luck, larger=larger)
     others = _without_time(kept, study) if metric in METRICS else []
     ahead = ahead_of(folder, metric, chosen.trial, others, larger=larger, winner=winner)
     if ahead is not None and winner in (None, ahead.trial):
@@ -245,11 +245,15 @@ def _units(predictions: Predictions) -> Any:
 
 def _costs(trials: Sequence[FrozenTrial]) -> NDArray[np.float64]:
     """Return milliseconds of one image, or, unless all are known, parameters, ``(K,)``."""
-    for name in ("latency_ms", "model_parameters"):
-        found = [each.user_attrs.get(name) for each in trials]
-        if all(each is not None for each in found):
-            return np.array(found, dtype=np.float64)
-    return np.full(len(trials), math.inf)
+    name = "latency_ms" if _are_timed(trials) else "model_parameters"
+    found = [each.user_attrs.get(name) for each in trials]
+    return np.array([math.inf if None in found else each for each in found], dtype=np.float64)
+
+
+def _are_timed(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether the latency of all is known, and of one device: a study may have gone on elsewhere."""
+    devices = {each.user_attrs.get("device") for each in trials}
+    return len(devices) == 1 and all(each.user_attrs.get("latency_ms") is not None for each in trials)
 
 
 def _why(
@@ -268,7 +272,7 @@ def _why(
         cheaper = "none that is a tenth cheaper is" if near else "no other is"
         return f"it has the best mean, and {cheaper} within a standard error of it"
     behind, error = (words.difference(metric, value) for value in (chosen.behind_best, chosen.behind_best_error or 0.0))
-    timed = all(each.user_attrs.get("latency_ms") is not None for each in trials.values())
+    timed = _are_timed([trials[each.trial] for each in every])
     costs_told = [
         f"{words.milliseconds(cost)} an image" if timed else f"{words.integer(cost)} parameters"
         for cost in costs.tolist()

@@ -18,6 +18,8 @@ from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.latency import in_words
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.statistics import Predictions, contributions
+from automl.ranking.statistics.comparison import stretch
+from automl.ranking.statistics.contributions import count_units, number_units
 
 __all__ = ["FIRST_ROWS", "column", "predictions", "rows"]
 
@@ -156,8 +158,11 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
         "rows": {int(i): int(first.rows[i]) for i in split},
         "files": {int(i): paths[first.rows[i]] for i in split if first.rows[i] < len(paths)},
     }
-    if first.groups is not None:
-        content["groups"] = _base64(np.unique(first.groups, return_inverse=True)[1], "<u4")
+    units = number_units(first.groups)
+    if units is not None:
+        content["groups"] = _base64(units, "<u4")
+    count = count_units(labels, units)
+    content["stretch"] = stretch(count) if count > 1 else None
     if not by_labels:
         content["contributions"] = _base64(np.stack([contributions(board.metric, each) for _, each in kept]), "<f4")
     return content

@@ -1,11 +1,11 @@
 """Simulated studies: do intervals hold the truth, what is the best score really worth, and is the best among the tied?
 
-    python -m benchmarks.selection            # about 25 minutes on one core; goes on where it was cut off
+    python -m benchmarks.selection            # about 35 minutes on one core; goes on where it was cut off
     python -m benchmarks.selection --quick    # a minute: fewer studies, the same tables
 
-Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `metrics.csv`, `confirmation.csv`,
-`repeats.csv` and `studies.csv` (a row per kind of study, written as it is done; those that are there already are kept
-unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
+Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `few-groups.csv`, `metrics.csv`,
+`confirmation.csv`, `repeats.csv` and `studies.csv` (a row per kind of study, written as it is done; those that are there
+already are kept unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.selection.confirmation import of_confirmation, of_repeats
+from benchmarks.selection.few_groups import of_ties_in_groups
 from benchmarks.selection.intervals import of_accuracy, of_groups, of_metrics
 from benchmarks.selection.show import charts, summary
 from benchmarks.selection.studies import Cell, run
@@ -32,9 +33,9 @@ TRIALS = [10, 30, 100, 300, 1000]
 CORRELATION = 0.8  # as among real trials, see `worlds`
 STUDIES = {  # by images: as many of few trials as make the standard error of a bias about a tenth of a point
     100: {10: 1600, 30: 1400, 100: 1000, 300: 600, 1000: 400},
-    300: {10: 400, 30: 300, 100: 240, 300: 150, 1000: 100},
+    300: {10: 800, 30: 600, 100: 480, 300: 300, 1000: 200},
     1000: {10: 200, 30: 150, 100: 120, 300: 80, 1000: 60},
-    5000: {10: 60, 30: 50, 100: 40, 300: 30, 1000: 24},
+    5000: {10: 180, 30: 150, 100: 120, 300: 90, 1000: 72},
 }
 
 
@@ -72,6 +73,7 @@ def main() -> None:
     tables = {
         "intervals": table("intervals", lambda: of_accuracy(SIZES)),
         "groups": table("groups", lambda: of_groups(round(1000 * share) + 40, generator("groups"))),
+        "few groups": table("few-groups", lambda: of_ties_in_groups(round(1000 * share) + 40, generator("few groups"))),
         "confirmation": table(
             "confirmation",
             lambda: of_confirmation(

@@ -23,6 +23,7 @@ from automl.ranking.statistics import (
     correct_best,
     expected_of_pick,
     limits,
+    limits_of_pick,
     limits_of_repeats,
     of_both,
     pick,
@@ -140,5 +141,6 @@ def _again(
     expected = min(found.means[winner], expected_of_pick(values, seen, costs, larger=True, share=share))
     low, high = limits_of_repeats("accuracy", values, [np.zeros(images, np.int64)] * runs, seen)
     refit = np.clip(truth[winner] + of_seed[winner] * rng.standard_normal(), 0.001, 0.999)
-    limited = float(low[winner] - (found.means[winner] - expected)), float(high[winner])
+    own = float(low[winner]), float(high[winner])
+    limited = limits_of_pick(own, float(found.means[winner] - expected), larger=True)
     return _Again(winner, float(found.means[winner]), float(expected), int(found.gaps.argmin()), limited, float(refit))

@@ -43,6 +43,7 @@ def study_of(
     *,
     images: int = 200,
     alike: bool = True,
+    devices: list[str] | None = None,
 ) -> optuna.Study:
     """A study of finished trials that scored `search`, of which the first were trained again with accuracies `again`.
 
@@ -54,9 +55,8 @@ def study_of(
     study.set_user_attr("metric", "accuracy")
     attrs: dict[str, Any] = {"reason": "complete", "max_epochs": 4, "epochs": 4, "model_parameters": 1000}
     for number, (value, latency) in enumerate(zip(search, latencies, strict=True)):
-        study.add_trial(
-            create_trial(value=value, user_attrs={**attrs, "latency_ms": latency, "spec": {"backbone": "timm/a"}})
-        )
+        own = {"latency_ms": latency, "spec": {"backbone": "timm/a"}, "device": devices[number] if devices else "cpu"}
+        study.add_trial(create_trial(value=value, user_attrs={**attrs, **own}))
         right = np.arange(images) < round(value * images)
         predictions(folder.trial(number).validation_logits, rng.permutation(right), np.arange(images))
     done = []
@@ -101,6 +101,19 @@ def test_the_cheapest_within_a_standard_error_wins_and_says_so(tmp_path: Path) -
     assert "trial 0, which is 0.5 points better" in found.why
     assert "within" not in found.rule.partition("Then come")[2]
     assert "no more than one standard error" in found.rule
+
+
+def test_latencies_of_two_devices_are_not_compared(tmp_path: Path) -> None:
+    """A study that went on elsewhere has latencies of both machines."""
+    folder = StudyFolder(tmp_path)
+    study = study_of(folder, [0.96, 0.96], [0.95, 0.945], [20.0, 5.0], alike=False, devices=["cuda", "cpu"])
+    found = choose(folder, study)
+    assert found is not None
+    assert (found.winner, found.why) == (0, "it has the best mean, and none that is a tenth cheaper is within a "
+                                            "standard error of it")  # fmt: skip
+    elsewhere = StudyFolder(tmp_path / "one")
+    alone = study_of(elsewhere, [0.96, 0.96], [0.95, 0.945], [20.0, 5.0], alike=False, devices=["cpu", "cpu"])
+    assert choose(elsewhere, alone).winner == 1  # type: ignore[union-attr]
 
 
 def test_of_runs_of_unequal_size_every_image_counts_once(tmp_path: Path) -> None:

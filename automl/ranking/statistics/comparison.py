@@ -13,6 +13,11 @@ comparisons with the best (J. C. Hsu, Multiple Comparisons, 1996, chapter 4) by 
 Trials so far behind that step 2 could not keep them (Bonferroni, at 0.1 %) are left out from the start. Against a
 Bonferroni correction of paired comparisons the set is smaller, since trials err on the same images, and since those
 that are clearly worse do not count. ``benchmarks/selection`` shows how often it holds the best trial.
+
+*Few units* (fewer than a hundred images, or groups where they are grouped) drawn again and again show too little of how
+others would differ. So what comes of it is stretched to Student's t with as many degrees of freedom as units less one,
+and fewer than ten are weighed by normal numbers instead of drawn (C. F. J. Wu, Annals of Statistics 14(4), 1986,
+https://doi.org/10.1214/aos/1176350142). One group says nothing of others: all trials are tied.
 """
 
 from __future__ import annotations
@@ -24,12 +29,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.ranking.statistics.contributions import blocks, contributions, number_units, unit_sums
+from automl.ranking.statistics.contributions import blocks, contributions, count_units, number_units, unit_sums
 from automl.ranking.statistics.intervals import Interval, student
 from automl.ranking.statistics.predictions import Floats, Ints, Predictions
 from automl.ranking.statistics.wilson import Z95
 
-__all__ = ["Comparison", "compare_with_best", "contenders", "difference"]
+__all__ = ["Comparison", "compare_with_best", "contenders", "difference", "stretch"]
 
 RESAMPLES = 1000
 LEAST_RESAMPLES = 400
@@ -38,6 +43,9 @@ _TAIL = 0.025
 _SURELY_BEHIND = 0.001
 _EQUAL = 1e-6  # what single precision may add to a difference
 _DRAWN_AT_ONCE = 500_000
+_LEAST_DRAWN = 10
+_FEW = 100
+_ALONE = 12.7  # standard errors of one group: Student's t with one degree of freedom
 
 Bools = NDArray[np.bool_]
 
@@ -68,9 +76,11 @@ def compare_with_best(
         groups: Group of every image, ``(n,)``.
     """
     units, sign = number_units(groups), 1 if larger else -1
-    gaps = (scores[best] - scores) * sign
+    n_units, gaps = count_units(values, units), (scores[best] - scores) * sign
+    if n_units == 1:
+        return Comparison(gaps - _ALONE * gaps, gaps + _ALONE * gaps, np.ones(len(scores), dtype=bool))
     error, error_of_none = _paired_errors(values, best, units)
-    reach = _bonferroni(len(scores)) * error_of_none  # how far behind luck can put a trial that is as good
+    reach = _surely_behind(len(scores), n_units) * error_of_none  # how far behind luck can put a trial that is as good
     among = np.flatnonzero(gaps <= reach + _EQUAL)
     luck = sign * _luck(values[among], scores[among], units, seed)
     while True:
@@ -90,9 +100,10 @@ def compare_with_best(
 
 def contenders(values: NDArray[Any], scores: Floats, best: int, *, larger: bool, groups: Ints | None = None) -> Bools:
     """Return which trials are not so far behind the best that no luck could have put them there, ``(T,)``."""
-    _, error_of_none = _paired_errors(values, best, number_units(groups))
+    units = number_units(groups)
+    _, error_of_none = _paired_errors(values, best, units)
     gaps = (scores[best] - scores) * (1 if larger else -1)
-    return np.asarray(gaps <= _bonferroni(len(scores)) * error_of_none + _EQUAL)
+    return np.asarray(gaps <= _surely_behind(len(scores), count_units(values, units)) * error_of_none + _EQUAL)
 
 
 def difference(
@@ -103,7 +114,8 @@ def difference(
 
     Percentiles alone call four images of difference, all won by one trial, more than chance (the exact test of McNemar:
     p = 0.125), since few resamples lack all four. So each end is the further of the percentile and of the other
-    percentile mirrored at the difference; then five are tied and six (p = 0.03) are not.
+    percentile mirrored at the difference, and no nearer than the standard error has it; then five are tied and six
+    (p = 0.03) are not.
 
     Raises:
         ValueError: The two trials were not evaluated on the same images.
@@ -113,20 +125,33 @@ def difference(
     apart = (contributions(metric, best).astype(np.float64) - contributions(metric, other))[None]
     units, value = number_units(best.groups), apart.mean(axis=1)
     sums = unit_sums(apart, units)
-    changes = _changes(sums, value, _sizes(sums, units), np.arange(sums.shape[1]), resamples, seed)
-    low, high = np.quantile(changes[0], [_TAIL, 1 - _TAIL])
-    reach = max(-low, high) + (_EQUAL if high > low else 0.0)
-    return Interval(float(value[0] - reach), float(value[0] + reach), "paired bootstrap")
+    if sums.shape[1] == 1:
+        reach = _ALONE * abs(float(value[0]))
+    else:
+        changes = _changes(sums, value, units, np.arange(sums.shape[1]), resamples, seed)
+        low, high = np.quantile(changes[0], [_TAIL, 1 - _TAIL])
+        reach = max(-low, high, Z95 * changes.std()) + (_EQUAL if high > low else 0.0)
+    low, high = float(value[0] - reach), float(value[0] + reach)
+    if metric != "log_loss":
+        low, high = max(-1.0, low), min(1.0, high)
+    return Interval(low, high, "paired bootstrap")
 
 
-def _bonferroni(trials: int) -> float:
-    return NormalDist().inv_cdf(1 - _SURELY_BEHIND / max(2, trials))
+def _surely_behind(trials: int, units: int) -> float:
+    """Return how many standard errors no luck makes up for."""
+    level = 1 - _SURELY_BEHIND / max(2, trials)
+    return NormalDist().inv_cdf(level) if units >= _FEW else float(student(units - 1, level))
+
+
+def stretch(units: int) -> float:
+    """Return by how much more than resamples of so many units show others may differ."""
+    return 1.0 if units >= _FEW else float(student(units - 1)) / Z95 * (units / (units - 1)) ** 0.5
 
 
 def _paired_errors(values: NDArray[Any], best: int, units: Ints | None) -> tuple[Floats, Floats]:
     """Return the standard error of each paired difference with the best, ``(T,)``, and what it would be if there were
     no difference (as in McNemar's test)."""
-    n, n_units = values.shape[1], values.shape[1] if units is None else int(units.max()) + 1
+    n, n_units = values.shape[1], count_units(values, units)
     sums, squares = np.zeros(len(values)), np.zeros(len(values))
     of_best = values[best].astype(np.float32)
     for rows in blocks(values):
@@ -143,36 +168,37 @@ def _luck(values: NDArray[Any], scores: Floats, units: Ints | None, seed: int) -
     sums = unit_sums(values, units)
     telling = np.flatnonzero((sums != sums[:1]).any(axis=0))
     resamples = int(np.clip(_PRODUCTS / max(1, len(sums) * len(telling)), LEAST_RESAMPLES, RESAMPLES))
-    return _changes(sums, scores, _sizes(sums, units), telling, resamples, seed)
-
-
-def _sizes(sums: NDArray[Any], units: Ints | None) -> Ints:
-    """Images of each unit, ``(U,)``."""
-    return np.ones(sums.shape[1], dtype=np.int64) if units is None else np.bincount(units)
+    return _changes(sums, scores, units, telling, resamples, seed)
 
 
 def _changes(
-    sums: NDArray[Any], scores: Floats, sizes: Ints, telling: Ints, resamples: int, seed: int | list[int]
+    sums: NDArray[Any], scores: Floats, units: Ints | None, telling: Ints, resamples: int, seed: int | list[int]
 ) -> NDArray[np.float32]:
-    """Return the score on resampled units less `scores` ``(T,)``, as far as it comes from the units `telling`.
+    """Return the score on resampled images, or weighed groups, less `scores` ``(T,)``, as far as it comes from the
+    units `telling`.
 
     Args:
         sums: Contributions summed within units, ``(T, U)``.
     """
-    rng, n_units, n = np.random.default_rng(seed), sums.shape[1], sizes.sum()
-    informative = np.ascontiguousarray(sums[:, telling], dtype=np.float32)
+    rng, n_units = np.random.default_rng(seed), sums.shape[1]
+    sizes = np.ones(n_units, dtype=np.int64) if units is None else np.bincount(units)  # images of each
+    informative, n = np.ascontiguousarray(sums[:, telling], dtype=np.float32), sizes.sum()
     found = np.empty((len(sums), resamples), dtype=np.float32)
     step = max(1, _DRAWN_AT_ONCE // n_units)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = rng.integers(n_units, size=(size, n_units)) + np.arange(size)[:, None] * n_units
-        weights = np.bincount(drawn.reshape(-1), minlength=size * n_units).reshape(size, n_units) - 1
+        weights: NDArray[Any]
+        if n_units >= _LEAST_DRAWN:
+            drawn = rng.integers(n_units, size=(size, n_units)) + np.arange(size)[:, None] * n_units
+            weights = np.bincount(drawn.reshape(-1), minlength=size * n_units).reshape(size, n_units) - 1
+        else:
+            weights = rng.standard_normal((size, n_units))
         more = weights @ sizes  # images beyond n: units may differ in size
         part = informative @ weights[:, telling].T.astype(np.float32)
         if more.any():
             part -= np.outer(scores, more).astype(np.float32)
         found[:, start : start + size] = part / n
-    return found
+    return found * np.float32(stretch(n_units))
 
 
 def _within(rivals: NDArray[np.float32], luck: NDArray[np.float32], gaps: Floats) -> Bools:

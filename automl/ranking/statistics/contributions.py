@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from automl.ranking.statistics.metrics import curves, ratio, score
 from automl.ranking.statistics.predictions import Floats, Ints, Predictions
 
-__all__ = ["balanced_size", "blocks", "contributions", "number_units", "unit_sums"]
+__all__ = ["balanced_size", "blocks", "contributions", "count_units", "number_units", "unit_sums"]
 
 _CELLS_AT_ONCE = 4_000_000
 
@@ -81,6 +81,11 @@ def number_units(groups: Ints | None) -> Ints | None:
         return None
     known, numbers = np.unique(groups, return_inverse=True)
     return np.asarray(numbers, dtype=np.int64) if len(known) < len(groups) else None
+
+
+def count_units(values: NDArray[Any], units: Ints | None) -> int:
+    """Return how many images, or groups of them, `values` ``(T, n)`` are of."""
+    return values.shape[1] if units is None else int(units.max()) + 1
 
 
 def blocks(matrix: NDArray[Any]) -> Iterator[slice]:

@@ -12,11 +12,16 @@
   than were counted (Jeffreys' prior, as in Brown et al.; of groups, they are whole groups): a rare class without an
   error may still have some, and its images weigh most. *Of AUROC, and of the accuracy of groups*, the variance is
   averaged with what equal chances of error everywhere would give (of groups, if half of them were common to a group),
-  which counts as one error (for AUROC as half a one): as much as keeps the coverage of groups at 93 to 99 % where it
-  was chosen (`of_groups` of ``benchmarks/selection``); with other numbers, sizes and correlations it is 91 to 99 %.
-- *Log loss*: the same variance, as a symmetric interval of its logarithm. Few images can make up most of it, so the
-  quantile is Student's t with as many degrees of freedom as images (or groups) stand out: half of what F. E.
-  Satterthwaite, Biometrics Bulletin 2(6), 1946, has for a variance, since losses are skewed.
+  which counts as one error (for AUROC as a quarter of one): as much as keeps the coverage of groups at 93 to 99 %
+  where it was chosen (`of_groups` of ``benchmarks/selection``); with other numbers, sizes and correlations it is 91 to
+  99 %.
+- *Log loss*: few images can make up most of it, and those that would may not be among the images. So its ends are those
+  of a sum of weighted rare events, with half a mistake more than was seen at the upper one (M. P. Fay, E. J. Feuer,
+  Statistics in Medicine 16(7), 1997, whose gamma distribution is used, with their whole event halved as in Jeffreys'
+  prior); a mistake costs what the image at hand would have cost, had its class been another one. The upper end is at
+  least that of a symmetric interval of the logarithm, with Student's t of as many degrees of freedom as images (or
+  groups) stand out, four at least: half of what F. E. Satterthwaite, Biometrics Bulletin 2(6), 1946, has for a
+  variance, since losses are skewed.
 
 A percentile bootstrap covers less where errors or images of a class are few: it cannot draw the errors that were not
 made. ``benchmarks/selection`` has the figures.
@@ -37,7 +42,12 @@ from automl.ranking.statistics.wilson import Z95, wilson_limits
 __all__ = ["Interval", "Limits", "interval", "limits", "recall_limits", "student"]
 
 _PRIOR_ERRORS = 1.0
-_PRIOR_ERRORS_AUROC = 0.5  # an image that is out of place is a small part of an error
+_PRIOR_ERRORS_AUROC = 0.25  # an image that is out of place is a small part of an error
+_PRIOR_MISTAKES = 0.5
+_LEAST_OUTSTANDING = 4.0
+_LEAST_LOSS = 1e-7  # of an image, as float32 has it
+_MOST_LOGS = 50.0
+_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -89,25 +99,42 @@ def limits(metric: str, scores: Floats, values: NDArray[Any], targets: Ints, gro
         targets, groups: Class and group of every image, ``(n,)``.
     """
     n, units = len(targets), parts.number_units(groups)
+    n_units = parts.count_units(values, units)
     if metric == "accuracy" and units is None:
         sizes: Floats = np.full(len(scores), float(n))
         return Limits(*wilson_limits(scores, sizes), sizes, np.full(len(scores), Z95), "Wilson")
-    n_units = n if units is None else int(units.max()) + 1
     of = "images" if units is None else "groups"
     if metric == "log_loss":
-        variances, outstanding = _variances(scores, values, units)
-        freedom = outstanding if units is None else np.minimum(outstanding, n_units - 1)
-        z = student(freedom)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.exp(np.nan_to_num(z * np.sqrt(variances) / scores))
-        method = f"variance over {of}, log scale"
-        return Limits(scores / factor, scores * factor, np.full(len(scores), np.nan), z, method)
+        low, high, z = _of_losses(scores, values, units)
+        return Limits(low, high, np.full(len(scores), np.nan), z, f"weighted rare events, variance over {of}")
     if metric in ("accuracy", "auroc"):
         sizes = _size(metric, scores, values, units, parts.balanced_size(metric, targets) * 2 / (1 + n / n_units))
     else:
         sizes = _size_of_classes(scores, values, targets, units)
     z = np.full(len(scores), Z95) if units is None else student(np.full(len(scores), n_units - 1))
     return Limits(*wilson_limits(scores, sizes, z), sizes, z, f"Wilson, effective number of {of}")
+
+
+def _of_losses(scores: Floats, losses: NDArray[Any], units: Ints | None) -> tuple[Floats, Floats, Floats]:
+    """Return the limits of mean losses ``(T,)``, and the standard errors that the upper ones reach at least."""
+    from scipy.special import gammaincinv
+
+    n_units, (variances, outstanding) = parts.count_units(losses, units), _variances(scores, losses, units)
+    freedom = np.maximum(outstanding, _LEAST_OUTSTANDING)
+    z = student(freedom if units is None else np.minimum(freedom, n_units - 1))
+    spread = variances if units is None else variances * (student(n_units - 1) / Z95) ** 2
+    mistaken = np.empty(len(scores))  # mean loss of images that are mistakes, or had they been
+    for rows in parts.blocks(losses):
+        kept = np.maximum(losses[rows].astype(np.float64), _LEAST_LOSS)
+        mistaken[rows] = np.maximum(kept, -np.log(-np.expm1(-kept))).mean(axis=1)
+    more = _PRIOR_MISTAKES * mistaken / n_units
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = gammaincinv(scores**2 / spread, _TAIL) * spread / scores
+        symmetric = scores * np.exp(np.minimum(z * np.sqrt(variances) / scores, _MOST_LOGS))
+    low = np.where((spread > 0) & (scores > 0), low, scores)
+    above, spread = scores + more, spread + more**2
+    high = gammaincinv(above**2 / spread, 1 - _TAIL) * spread / above
+    return np.minimum(low, scores), np.fmax(high, symmetric), z
 
 
 def _size_of_classes(scores: Floats, values: NDArray[Any], targets: Ints, units: Ints | None) -> Floats:
@@ -141,19 +168,19 @@ def _size(metric: str, scores: Floats, values: NDArray[Any], units: Ints | None,
 def _variances(scores: Floats, values: NDArray[Any], units: Ints | None) -> tuple[Floats, Floats]:
     """Return the variance of each score, and in how many units it was seen: a variance that rests on m units that
     stand out is about as sure as one of m errors, ``(sum of squares)² / (sum of fourth powers)``."""
-    n = values.shape[1]
+    n, n_units = values.shape[1], parts.count_units(values, units)
     variances, errors = np.zeros(len(scores)), np.zeros(len(scores))
     for rows in parts.blocks(values):
         squares = parts.unit_sums(values[rows] - scores[rows, None], units) ** 2
-        total, n_units = squares.sum(axis=1), squares.shape[1]
+        total = squares.sum(axis=1)
         variances[rows] = total / n**2 * n_units / max(1, n_units - 1)
         fourth = (squares**2).sum(axis=1)
         np.divide(total**2, fourth, out=errors[rows], where=fourth > 0)
     return variances, errors
 
 
-def student(freedom: Any) -> Floats:
-    """Return the 97.5 % quantiles of Student's t, as many as degrees of freedom were given."""
+def student(freedom: Any, level: float = 0.975) -> Floats:
+    """Return the quantiles of Student's t at `level`, as many as degrees of freedom were given."""
     from scipy.special import stdtrit  # only for groups and the log loss: a leaderboard starts without scipy
 
-    return np.asarray(stdtrit(np.maximum(1.0, freedom), 0.975), dtype=np.float64)
+    return np.asarray(stdtrit(np.maximum(1.0, freedom), level), dtype=np.float64)

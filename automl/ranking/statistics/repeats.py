@@ -37,7 +37,7 @@ from automl.ranking.statistics.contributions import number_units, unit_sums
 from automl.ranking.statistics.intervals import limits, student
 from automl.ranking.statistics.predictions import Floats, Ints
 
-__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_repeats", "of_both", "pick"]
+__all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_pick", "limits_of_repeats", "of_both", "pick"]
 
 HALVINGS = 40
 WORTH_IT = 0.9  # of the cost
@@ -78,6 +78,8 @@ def compare_repeats(values: Sequence[NDArray[Any]], images: Sequence[Ints], *, l
     sums = unit_sums(apart - gaps[:, None], units)
     n_units = sums.shape[1]
     by_image = np.sqrt((sums**2).sum(axis=1) * n_units / max(1, n_units - 1)) / every.shape[1]
+    if n_units == 1:  # which says nothing of others
+        by_image = gaps
     others, runs = len(means) - 1, len(values)
     quantile = _student(max(1, n_units - 1), 1 - _TAIL / max(1, others))
     limits, errors = quantile * by_image, by_image
@@ -107,17 +109,25 @@ def limits_of_repeats(
     if of_seeds == 0:
         return found.low, found.high
     more, unsure = (each * (1 + 1 / len(values)) for each in (of_seeds, between))
-    if metric == "log_loss":
-        of_images = (np.log(found.high / scores) * scores / found.z) ** 2
+    if metric == "log_loss":  # on a logarithmic scale
+        least = np.maximum(found.low, np.finfo(np.float64).tiny)
+        middle, low, high, unit = np.log(scores), np.log(least), np.log(found.high), 1 / scores
     else:
-        of_images = ((found.high - found.low) / (2 * found.z)) ** 2
+        middle, low, high, unit = scores, found.low, found.high, np.ones(len(scores))
+    of_images = ((high - low) / (2 * found.z) / unit) ** 2
     z = np.maximum(found.z, student(((of_images + more) / unsure) ** 2 * freedom))
+    below, above = (np.hypot(z / found.z * each, z * np.sqrt(more) * unit) for each in (middle - low, high - middle))
     if metric == "log_loss":
-        factor = np.exp(z * np.sqrt(of_images + more) / scores)
-        return scores / factor, scores * factor
-    below, above = (z / found.z * each for each in (scores - found.low, found.high - scores))
-    low, high = scores - np.sqrt(below**2 + z**2 * more), scores + np.sqrt(above**2 + z**2 * more)
-    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+        return np.exp(middle - below), np.exp(middle + above)
+    return np.clip(middle - below, 0.0, 1.0), np.clip(middle + above, 0.0, 1.0)
+
+
+def limits_of_pick(limits: tuple[float, float], luck: float, *, larger: bool) -> tuple[float, float]:
+    """Return the limits of what the pick is expected to score: of its mean, moved to the worse by its `luck`, at the
+    better end by half of it, since how large that is is not known exactly."""
+    worse, better = luck, luck / 2
+    low, high = (limits[0] - worse, limits[1] - better) if larger else (limits[0] + better, limits[1] + worse)
+    return max(0.0, low), high
 
 
 def of_both(

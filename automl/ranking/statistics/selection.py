@@ -18,9 +18,9 @@ pessimistic where trials differ. Empirical Bayes (B. Efron, JASA 106, 2011) vari
 but is off either way among ten, by a sixth of the bias on average. ``benchmarks/selection`` compares them.
 
 **Interval.** Wilson's (on a log scale, for log loss), at five sixths of the effective number of images: the
-estimate varies more than one score. Its end towards better scores reaches at least as far as that of halfway to the
-score itself. In simulated studies it holds the truth in 95 to 97.5 % of those of a size, in kinds of study in 88 to
-100 %: least where trials share nothing of what makes an image hard, as no real ones do.
+estimate varies more than one score. Its end towards better scores reaches at least as far as that of a quarter of the
+way to the score itself. ``benchmarks/selection`` shows how often it holds the truth: least where trials share nothing of
+what makes an image hard, as no real ones do.
 
 **What it does not see**: luck that trials share because later ones were proposed near earlier lucky ones and make the
 same mistakes, and luck with which trials survived early stopping.
@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl.ranking.statistics.comparison import contenders
-from automl.ranking.statistics.contributions import number_units, unit_sums
+from automl.ranking.statistics.contributions import count_units, number_units, unit_sums
 from automl.ranking.statistics.intervals import Limits
 from automl.ranking.statistics.predictions import Floats, Ints
 from automl.ranking.statistics.wilson import wilson_limits
@@ -48,6 +48,7 @@ PARTS = 6
 SPLITS = 30
 LEAST_UNITS = 30
 _MORE_VARIANCE = 1.2
+_TOWARDS_SCORE = 0.25
 _METHOD = "picking on 2/3 and 1/2 of the images, scoring on the rest, extrapolated to all"
 
 
@@ -92,7 +93,7 @@ def correct_best(
     if len(scores) == 1:
         return BestCorrected(score, (float(own.low[best]), float(own.high[best])), 0.0, 1, "one trial, nothing picked")
     units = number_units(groups)
-    n_units = values.shape[1] if units is None else int(units.max()) + 1
+    n_units = count_units(values, units)
     if n_units < LEAST_UNITS:
         return None
     rows = np.flatnonzero(contenders(values, scores, best, larger=larger, groups=groups))
@@ -102,15 +103,15 @@ def correct_best(
     two_thirds, half = _picked(values[rows], units, n_units, 1 if larger else -1, rng)
     value = 2 * two_thirds - half
     value = min(score, value) if larger else max(score, value)
-    halfway = (value + score) / 2
+    nearer = value + (score - value) * _TOWARDS_SCORE
     if math.isnan(size):
-        factor = float(own.high[best]) / score if score > 0 else 1.0
-        wider = factor ** math.sqrt(_MORE_VARIANCE)
-        low, high = min(value / wider, halfway / factor), value * wider
+        down, up = (float(each[best]) / score if score > 0 else 1.0 for each in (own.low, own.high))
+        wider = math.sqrt(_MORE_VARIANCE)
+        low, high = min(value * down**wider, nearer * down), value * up**wider
     else:
-        value, halfway = max(0.0, value), max(0.0, halfway)
+        value, nearer = max(0.0, value), max(0.0, nearer)
         low, high = (float(each) for each in wilson_limits(value, size / _MORE_VARIANCE, z))
-        high = max(high, float(wilson_limits(halfway, size, z)[1]))
+        high = max(high, float(wilson_limits(nearer, size, z)[1]))
     return BestCorrected(value, (low, high), abs(score - value), len(scores), _METHOD)
 
 

@@ -94,8 +94,12 @@
     };
     // Percentiles, each no nearer than the other one mirrored: see automl/ranking/statistics/comparison.py.
     const value = evaluate(new Uint16Array(n).fill(1)), low = value - quantile(0.025), high = quantile(0.975) - value;
-    const reach = Math.max(low, high) + (high > -low ? 1e-6 : 0);
-    return { value, low: value - reach, high: value + reach };
+    const mean = samples.reduce((sum, each) => sum + each, 0) / RESAMPLES;
+    const error = Math.sqrt(samples.reduce((sum, each) => sum + (each - mean) ** 2, 0) / RESAMPLES);
+    const drawn = Math.max(low, high, 1.96 * error) * all.stretch + (high > -low ? 1e-6 : 0);
+    const reach = all.stretch === null ? 12.7 * Math.abs(value) : drawn; // one group says nothing of others
+    const limit = name === "log_loss" ? Infinity : 1;
+    return { value, low: Math.max(-limit, value - reach), high: Math.min(limit, value + reach) };
   };
 
   const points = (value) =>

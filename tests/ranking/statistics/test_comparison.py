@@ -170,3 +170,35 @@ def test_a_handful_of_images_is_no_more_than_chance(apart: int, tied: bool) -> N
         "accuracy", Predictions(right, targets, np.arange(90)), Predictions(wrong, targets, np.arange(90))
     )
     assert (found.low <= 0 <= found.high) == tied
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 10, 20, 40])
+def test_few_groups_call_no_trial_better_that_is_not(number: int) -> None:
+    """Of equal trials that are each better on groups of their own, about 5 % may be told apart."""
+    rng, told, tied = np.random.default_rng(number), [], []
+    groups = np.repeat(np.arange(number), 30)
+    for draw in range(300):
+        skill = 0.8 + 0.06 * rng.standard_normal((2, number))
+        right = rng.random((2, len(groups))) < skill[:, groups]
+        one, other = (Predictions(np.stack([~each, each], axis=1).astype(np.float32), np.ones(len(groups), np.int64),
+                                  np.arange(len(groups)), groups) for each in right)  # fmt: skip
+        found = difference("accuracy", one, other, seed=draw, resamples=1000)
+        told.append(0.0 not in found)
+        scores = right.mean(axis=1)
+        best = int(scores.argmax())
+        tied.append(compare_with_best(right, scores, best, larger=True, groups=groups, seed=draw).tied.all())
+    assert np.mean(told) <= 0.09
+    assert np.mean(tied) >= 0.91
+
+
+def test_one_group_tells_no_trials_apart() -> None:
+    groups = np.zeros(300, np.int64)
+    right = np.arange(300) < np.array([[290], [200], [20]])
+    found = compare_with_best(right, right.mean(axis=1), 0, larger=True, groups=groups)
+    assert found.tied.all()
+    assert (found.low <= 0).all()
+    assert (found.high >= 0).all()
+    one, other = (Predictions(np.stack([~each, each], axis=1).astype(np.float32), np.ones(300, np.int64),
+                              np.arange(300), groups) for each in right[:2])  # fmt: skip
+    between = difference("accuracy", one, other)
+    assert (between.low, between.high) == (-1.0, 1.0)

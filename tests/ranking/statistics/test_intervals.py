@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, t
+from numpy.typing import NDArray
+from scipy.stats import binom, binomtest, gamma, t
 
 from automl.ranking.statistics import METRICS, Predictions, contributions, interval, limits, score, wilson
 from automl.ranking.statistics.wilson import wilson_limits
@@ -85,14 +86,53 @@ def test_a_rare_class_without_errors_widens_the_interval() -> None:
     assert found.low < 0.97  # one image of the rare class is a tenth
 
 
-def test_log_loss_has_a_symmetric_interval_of_its_logarithm() -> None:
+def test_log_loss_has_the_limits_of_weighted_rare_events() -> None:
     predictions = random_predictions(3, n=500)
-    found, value = interval("log_loss", predictions), score("log_loss", predictions)
-    squares = (predictions.losses - value) ** 2
-    error, outstanding = np.sqrt(squares.sum() / 499 / 500), squares.sum() ** 2 / (squares**2).sum()
-    assert found.low * found.high == pytest.approx(value**2)
-    assert np.log(found.high / value) == pytest.approx(t.ppf(0.975, outstanding) * error / value)
-    assert t.ppf(0.975, outstanding) > 1.97
+    found, value, losses = interval("log_loss", predictions), score("log_loss", predictions), predictions.losses
+    squares = (losses - value) ** 2
+    variance, outstanding = squares.sum() / 499 / 500, squares.sum() ** 2 / (squares**2).sum()
+    assert found.low == pytest.approx(gamma.ppf(0.025, value**2 / variance, scale=variance / value))
+    more = np.maximum(losses, -np.log1p(-np.exp(-losses))).mean() / 2 / 500
+    above, spread = value + more, variance + more**2
+    of_events = gamma.ppf(0.975, above**2 / spread, scale=spread / above)
+    symmetric = value * np.exp(t.ppf(0.975, outstanding) * np.sqrt(variance) / value)
+    assert found.high == pytest.approx(max(of_events, symmetric))
+
+
+def losses_of(*losses: float, groups: NDArray[np.int64] | None = None) -> Predictions:
+    """Predictions of two classes with these losses."""
+    right = np.exp(-np.array(losses))
+    with np.errstate(divide="ignore"):
+        logits = np.log(np.stack([right, 1 - right], axis=1))
+    return Predictions(logits, np.zeros(len(losses), np.int64), np.arange(len(losses)), groups)
+
+
+def test_log_loss_without_a_mistake_is_not_certain() -> None:
+    """A mistake would have cost 5.3 each; 1.8 of 100 images may be mistakes though none was among these."""
+    found = interval("log_loss", losses_of(*[0.005] * 100))
+    assert found.low == pytest.approx(0.005, rel=0.01)
+    assert 0.09 < found.high < 0.11
+
+
+def test_log_loss_with_one_great_mistake_has_a_usable_interval() -> None:
+    found = interval("log_loss", losses_of(6.0, *[0.005] * 299))
+    assert 0.0001 < found.low < 0.01
+    assert 0.1 < found.high < 0.5
+
+
+def test_log_loss_of_one_group_and_of_no_loss_is_finite() -> None:
+    for each in (losses_of(*[0.3, 0.1, 0.2], groups=np.zeros(3, np.int64)), losses_of(*[0.0] * 50)):
+        found = interval("log_loss", each)
+        assert 0 <= found.low <= score("log_loss", each) < found.high < 50
+
+
+@pytest.mark.parametrize("often", [0.01, 0.03])
+def test_log_loss_holds_the_truth_where_mistakes_are_rare_and_great(often: float) -> None:
+    rng, held = np.random.default_rng(0), []
+    for _ in range(300):
+        losses = np.where(rng.random(100) < often, 6.0, 0.005)
+        held.append(often * 6 + (1 - often) * 0.005 in interval("log_loss", losses_of(*losses)))
+    assert 0.93 <= np.mean(held) <= 1.0
 
 
 @pytest.mark.parametrize("metric", METRICS)
