@@ -4,8 +4,8 @@
     python -m benchmarks.selection --quick    # a minute: fewer studies, the same tables
 
 Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `few-groups.csv`, `metrics.csv`,
-`confirmation.csv`, `repeats.csv` and `studies.csv` (a row per kind of study, written as it is done; those that are there
-already are kept unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
+`confirmation.csv`, `repeats.csv` and `studies.csv` (a row per kind of study, written as it is done; those that are
+there already are kept unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ but is off either way among ten, by a sixth of the bias on average. ``benchmarks
 
 **Interval.** Wilson's (on a log scale, for log loss), at five sixths of the effective number of images: the
 estimate varies more than one score. Its end towards better scores reaches at least as far as that of a quarter of the
-way to the score itself. ``benchmarks/selection`` shows how often it holds the truth: least where trials share nothing of
-what makes an image hard, as no real ones do.
+way to the score itself. ``benchmarks/selection`` shows how often it holds the truth: least where trials share nothing
+of what makes an image hard, as no real ones do.
 
 **What it does not see**: luck that trials share because later ones were proposed near earlier lucky ones and make the
 same mistakes, and luck with which trials survived early stopping.
