@@ -5,7 +5,8 @@
 
 Writes below `benchmarks/selection/results/`: `intervals.csv`, `groups.csv`, `few-groups.csv`, `metrics.csv`,
 `confirmation.csv`, `repeats.csv` and `studies.csv` (a row per kind of study, written as it is done; those that are
-there already are kept unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for one core.
+there already are kept unless `--again`), what they come to as `selection.md`, and charts. Set OMP_NUM_THREADS=1 for
+one core.
 """
 
 from __future__ import annotations
