@@ -6,6 +6,7 @@ parameters would force Optuna's samplers to split their history into groups.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ class Space:
         if any(isinstance(each, FloatDistribution) and each.step is None for each in self.distributions.values()):
             return None
         return math.prod(len(self.choices(name)) for name in self.distributions)
+
+    def every_point(self, most: int = 10_000) -> list[dict[str, Any]]:
+        """Return all trials that the space holds; none if they are more than `most`, or if one varies continuously."""
+        if self.points is None or self.points > most:
+            return []
+        every = [self.choices(name) for name in self.distributions]
+        return [dict(zip(self.distributions, each, strict=True)) for each in itertools.product(*every)]
 
     def params(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
         """Return every hyperparameter of a trial: constants, overlaid with what was sampled."""

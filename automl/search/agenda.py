@@ -23,7 +23,7 @@ from automl.search.clock import Clock
 from automl.search.early_stopping import EarlyStopping
 from automl.search.rungs import groups_of
 from automl.search.show import in_words
-from automl.search.study import StudyRecord, counts, planned_params
+from automl.search.study import StudyRecord, counts, left_aside, planned_params
 from automl.search.taken import Taken
 from automl.space import Space
 
@@ -54,7 +54,7 @@ class Agenda:
         defaults: Sequence[Mapping[str, Any]],
         taken: Sequence[Taken] = (),
     ) -> None:
-        tried = [planned_params(each) for each in record.trials()]
+        tried = [planned_params(each) for each in record.trials() if not left_aside(each)]
         self._taken = [(space.nearest(each.params), each.attrs) for each in taken]
         heads = [each for each in defaults if CostModel.is_head_only(space.params(each))]
         self.defaults: list[dict[str, Any]] = []  # and what is taken
@@ -184,4 +184,4 @@ class Agenda:
             return False
         if self._next_default() is not None:
             return False
-        return self._clock.search_left() <= 0 or self._skipped == MAX_SKIPPED
+        return self._clock.search_left() <= 0 or self._skipped >= MAX_SKIPPED

@@ -99,7 +99,7 @@ class Driver:
         self._failures, self._noted = FailuresInARow(config.search.max_failures), 0.0
         seed = (config.search.seed + len(record.trials())) % 2**32  # a resumed search draws nothing twice
         density = Prior(space.distributions, [space.nearest(each.params) for each in taken]) if taken else None
-        record.study.sampler = make_sampler(seed, self._seconds, density=density)
+        record.study.sampler = make_sampler(seed, self._seconds, density=density, points=space.every_point())
         self._take_up()
 
     def _take_up(self) -> None:

@@ -1,9 +1,10 @@
 """What the search proposes after the defaults: Optuna's TPE, weighed by what earlier searches found where there are
-some, and of candidates with like promise the cheapest."""
+some, of candidates with like promise the cheapest, and of a finite space no point twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,20 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.errors import UsageError
+from automl.search.study import left_aside, planned_params
 
-__all__ = ["BETA", "CheapestOf", "WeighedTpe", "make_sampler"]
+__all__ = ["BETA", "CheapestOf", "NotAgain", "WeighedTpe", "make_sampler"]
 
 CANDIDATES = 2
 CHEAPER = 0.8  # so that the noise of measured costs hardly changes what a seed gives
 BETA = 10.0  # own trials after which the density counts once
 
 
-class CheapestOf(BaseSampler):
-    """Proposes the cheapest of some candidates of another sampler, where that samples all parameters jointly.
+class _Around(BaseSampler):
+    """Changes what another sampler proposes where that samples all parameters jointly."""
 
-    Args:
-        sampler: Gives the candidates; each is drawn as if it were the only one.
-        cost: Predicted seconds of parameters.
-    """
-
-    def __init__(self, sampler: BaseSampler, candidates: int, cost: Callable[[Mapping[str, Any]], float]) -> None:
-        self._sampler, self._candidates, self._cost = sampler, candidates, cost
+    def __init__(self, sampler: BaseSampler) -> None:
+        self._sampler = sampler
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._sampler.infer_relative_search_space(study, trial)
@@ -38,12 +35,7 @@ class CheapestOf(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        chosen = self._sampler.sample_relative(study, trial, search_space)
-        for _ in range(self._candidates - 1 if chosen else 0):
-            other = self._sampler.sample_relative(study, trial, search_space)
-            if self._cost(other) < CHEAPER * self._cost(chosen):
-                chosen = other
-        return chosen
+        return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -58,6 +50,62 @@ class CheapestOf(BaseSampler):
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: Any, values: Any) -> None:
         self._sampler.after_trial(study, trial, state, values)
+
+
+class CheapestOf(_Around):
+    """Proposes the cheapest of some candidates.
+
+    Args:
+        sampler: Gives the candidates; each is drawn as if it were the only one.
+        cost: Predicted seconds of parameters.
+    """
+
+    def __init__(self, sampler: BaseSampler, candidates: int, cost: Callable[[Mapping[str, Any]], float]) -> None:
+        super().__init__(sampler)
+        self._candidates, self._cost = candidates, cost
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        chosen = super().sample_relative(study, trial, search_space)
+        for _ in range(self._candidates - 1 if chosen else 0):
+            other = super().sample_relative(study, trial, search_space)
+            if self._cost(other) < CHEAPER * self._cost(chosen):
+                chosen = other
+        return chosen
+
+
+class NotAgain(_Around):
+    """Proposes no point of a finite space that the study has: instead of one that it has, one of those that it lacks
+    and that are most like it.
+
+    Args:
+        points: All of the space.
+    """
+
+    def __init__(self, sampler: BaseSampler, points: Sequence[Mapping[str, Any]], seed: int) -> None:
+        super().__init__(sampler)
+        self._points, self._random = [dict(each) for each in points], random.Random(seed)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        chosen = super().sample_relative(study, trial, search_space)
+        if search_space.keys() != self._points[0].keys():
+            return chosen
+        others = (each for each in study.get_trials(deepcopy=False) if each.number != trial.number)
+        known = {_key(planned_params(each)) for each in others if not left_aside(each)}
+        lacking = [each for each in self._points if _key(each) not in known]
+        if not lacking or (chosen and _key(chosen) not in known):
+            return chosen
+        alike = [sum(each[name] == value for name, value in chosen.items()) for each in lacking]
+        return self._random.choice([each for each, same in zip(lacking, alike, strict=True) if same == max(alike)])
+
+
+def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        sorted((name, f"{value:.9g}" if isinstance(value, float) else value) for name, value in params.items())
+    )
 
 
 class WeighedTpe(TPESampler):
@@ -101,9 +149,13 @@ def make_sampler(
     *,
     density: Callable[[Mapping[str, Any]], float] | None = None,
     beta: float = BETA,
+    points: Sequence[Mapping[str, Any]] = (),
 ) -> BaseSampler:
     """TPE over all parameters jointly, after five trials; concurrent trials count as poor until they end. With
-    `density`, weighed by it while trials are few. With `cost`, the cheapest of so many candidates."""
+    `density`, weighed by it while trials are few. With `cost`, the cheapest of so many candidates. With `points`, which
+    are all that there are, none twice."""
     options: dict[str, Any] = {"seed": seed, "n_startup_trials": 5, "multivariate": True, "constant_liar": True}
-    sampler = TPESampler(**options) if density is None else WeighedTpe(density, beta, **options)
-    return sampler if cost is None else CheapestOf(sampler, candidates, cost)
+    sampler: BaseSampler = TPESampler(**options) if density is None else WeighedTpe(density, beta, **options)
+    if cost is not None:
+        sampler = CheapestOf(sampler, candidates, cost)
+    return NotAgain(sampler, points, seed) if points else sampler

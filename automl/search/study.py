@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.storage import patient
 
-__all__ = ["Reason", "StudyRecord", "backbone_of", "counts", "planned_params"]
+__all__ = ["Reason", "StudyRecord", "backbone_of", "counts", "left_aside", "planned_params"]
 
 Reason = Literal["complete", "truncated", "paused", "diverged", "out_of_memory", "crashed", "interrupted", "skipped"]
 
@@ -62,6 +62,11 @@ def counts(trial: FrozenTrial) -> bool:
     went on with one that paused."""
     attrs = trial.user_attrs
     return attrs.get("reason") not in ("interrupted", "skipped") and not attrs.get("retried", attrs.get("resumed"))
+
+
+def left_aside(trial: FrozenTrial) -> bool:
+    """Whether `trial` is a proposal of the sampler that was not followed: what it proposed may still be tried."""
+    return trial.user_attrs.get("reason") == "skipped" and not trial.user_attrs.get("set_aside")
 
 
 def backbone_of(trial: FrozenTrial) -> str | None:
@@ -99,8 +104,8 @@ class StudyRecord:
 
     @patient
     def enqueue(self, params: Mapping[str, Any], **attrs: Any) -> None:
-        """Let a trial of `params` wait to be asked for, unless the study has one."""
-        if not any(planned_params(each) == params for each in self.trials()):
+        """Let a trial of `params` wait to be asked for, unless the study has one that was not left aside."""
+        if not any(planned_params(each) == params and not left_aside(each) for each in self.trials()):
             self._seen = None
             self.study.enqueue_trial(dict(params), user_attrs=attrs)
 
@@ -169,12 +174,12 @@ class StudyRecord:
             attrs: User attributes of the new trial.
         """
         frozen = self.study._storage.get_trial(trial._trial_id)
-        params, old = planned_params(frozen), frozen.user_attrs
+        old = frozen.user_attrs
         retries = {**old.get("retries", {})}
         if limit is not None:
             retries[reason] = retries.get(reason, 0) + 1
         whole = "origin" in old or "fixed_params" in frozen.system_attrs  # else its driver was killed while it asked
-        if not params or not whole or (limit is not None and retries[reason] > limit):
+        if not whole or (limit is not None and retries[reason] > limit):
             return False
         self._again(frozen, "retry", retries=retries, **attrs)
         self.finish(trial, reason, message, retried=True)

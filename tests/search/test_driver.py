@@ -15,6 +15,7 @@ from automl.search.rungs import IN_LINE
 from automl.search.spec import TrialSpec
 from automl.search.storage import load_study
 from automl.search.study import StudyRecord
+from automl.space import make_space
 from tests.small import EFFICIENTNET, ONE_GROUP, RESNET, SPACE, epoch, make_driver, new_record, small_config
 
 DEFAULTS = [
@@ -579,11 +580,10 @@ def test_a_finite_space_is_tried_once_through(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(text, scheduler="none"))
     for _ in range(6):
         run(driver, [0.5] * 4)
-    while driver.next() is not None:  # the sampler may repeat itself before it has found the last points
-        run(driver, [0.5] * 4)
+    assert driver.next() is None
     assert driver.stop_reason == "converged"
-    tried = {tuple(sorted(trial.params.items())) for trial in driver.record.study.get_trials()}
-    assert len(tried) == 6
+    trials = driver.record.study.get_trials()
+    assert len({tuple(sorted(trial.params.items())) for trial in trials}) == len(trials) == 6
 
 
 def test_a_search_without_progress_has_converged(folder: StudyFolder) -> None:
@@ -879,6 +879,34 @@ def test_a_machine_that_was_busy_while_it_was_measured_is_given_a_try(folder: St
     clock.now = 30.0
     assert heads_until_nothing_fits(driver) is not None
     assert driver.stop_reason is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_default_that_the_sampler_proposed_in_vain_is_tried_all_the_same(
+    folder: StudyFolder, clock: Clock, seed: int
+) -> None:
+    """In a finite space a proposal that does not fit may be the very default that is then given a try."""
+    text = ONE_GROUP.replace("freeze_depth: 0.0", "freeze_depth: [0.0, 1.0]")
+    text = text.replace("{low: 1.0e-4, high: 1.0e-1, log: true}", "0.01").replace("[none, light]", "none")
+    driver = make_driver(folder, small_config(text, scheduler="none", seed=seed), clock=clock, seconds=5.0)
+    run(driver, [0.5] * 4)
+    tried = driver.next()
+    assert tried is not None
+    assert tried.spec.freeze_depth == 0.0
+    assert len(driver.record.trials()) < 10
+
+
+def test_a_default_that_the_sampler_proposed_in_vain_is_tried_after_a_resume(folder: StudyFolder, clock: Clock) -> None:
+    config = small_config(budget=600.0)
+    driver = make_driver(folder, config, clock=clock, seconds=60.0)
+    assert heads_until_nothing_fits(driver) is None
+    default = next(each for each in driver.record.study.user_attrs["not_begun"] if each["freeze_depth"] == 0.0)
+    driver.record.study.enqueue_trial(default, user_attrs={"origin": "sampler"})
+    proposed = driver.record.ask(make_space([RESNET, EFFICIENTNET], config.params).distributions)
+    driver.record.finish(proposed, "skipped", "too little time")
+    again = make_driver(folder, config.model_copy(update={"search": config.search.model_copy(update={"budget": 1e6})}),
+                        driver.record, clock=clock, seconds=60.0)  # fmt: skip
+    assert default in again.record.study.user_attrs["not_begun"]
 
 
 def test_what_a_trial_has_shown_to_be_too_slow_is_not_tried_again(folder: StudyFolder, clock: Clock) -> None:

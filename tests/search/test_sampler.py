@@ -12,7 +12,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.errors import UsageError
-from automl.search.sampler import BETA, CheapestOf, WeighedTpe, make_sampler
+from automl.search.sampler import BETA, CheapestOf, NotAgain, WeighedTpe, make_sampler
 
 SPACE: dict[str, BaseDistribution] = {
     "size": CategoricalDistribution(["small", "large"]),
@@ -132,3 +132,23 @@ def test_an_optuna_by_which_nothing_could_be_weighed_is_refused(monkeypatch: pyt
 
 def test_an_even_density_changes_nothing() -> None:
     assert late(20, lambda params: 1.0) == late(20, None)
+
+
+POINTS = [{"size": size, "rate": rate} for size in ("small", "large") for rate in (0.01, 0.1)]
+
+
+def test_no_point_is_proposed_twice_while_there_are_others() -> None:
+    """Scripted proposes the same two points for ever: the others come as those that are most like it."""
+    study = optuna.create_study(sampler=NotAgain(Scripted("large", "small"), POINTS, seed=0))
+    asked = [study.ask(SPACE).params for _ in range(6)]
+    assert asked[0] == {"size": "large", "rate": 0.01}
+    assert all(each in asked[:4] for each in POINTS)
+    assert asked[4]["rate"] == asked[5]["rate"] == 0.01  # nothing is lacking: as it was proposed
+
+
+def test_a_proposal_that_was_left_aside_may_come_again() -> None:
+    study = optuna.create_study(sampler=NotAgain(Scripted("large"), POINTS, seed=0))
+    trial = study.ask(SPACE)
+    trial.set_user_attr("reason", "skipped")
+    study.tell(trial, state=TrialState.FAIL)
+    assert study.ask(SPACE).params == trial.params

@@ -182,6 +182,15 @@ def test_facts_that_stay_the_same_are_written_once(record: StudyRecord, monkeypa
     assert read.intermediate_values == {1: 0.5, 2: 0.6}
 
 
+def test_a_trial_of_a_space_that_holds_one_is_retried_too(record: StudyRecord) -> None:
+    record.enqueue({}, origin="default")
+    trial = record.ask({})
+    record.epoch(trial, 1, 0.5, {"epochs": 1})
+    assert record.fail_orphans(max_retries=2) == [0]
+    again = record.ask({})
+    assert (again.number, again.user_attrs["resumes"]) == (1, 0)
+
+
 def test_an_orphan_that_was_asked_nothing_is_not_retried(record: StudyRecord) -> None:
     record.study.ask()
     assert record.fail_orphans(max_retries=2) == [0]
