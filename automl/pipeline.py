@@ -121,16 +121,16 @@ def search(
             in_trial = budget.spent() - began - screened.seconds
             screened += _look(job, _not_yet(config, screened), progress, before=screened)
             check_screened(screened, budget)
-            made = _plan(job, screened, choices, keep=[screened.found[0].backbone] if study is not None else [])
+            first = study is not None or (plan_only and _answers_first(job, screened, choices))
+            made = _plan(job, screened, choices, keep=[screened.found[0].backbone] if first else [])
             if earlier:
                 made = taught(job, made, earlier)
             show_plan(made, dataset)
             if plan_only:
                 write_atomic(folder.plan, made.to_json())
                 return None
-            first = study is not None
-            study = begin(job, made) if study is None else widen(study, job, made)
             stages = {"audit": audit_seconds, "screening": budget.spent() - audit_seconds}
+            study = begin(job, made) if study is None else widen(study, job, made)
             if first:
                 stages |= {"screening": stages["screening"] - in_trial, "search": round(in_trial, 1)}
             study.set_user_attr("stage_seconds", stages)
@@ -163,20 +163,13 @@ def _first_answer(job: Job, choices: list[dict[str, Any]], progress: Progress) -
     if len(names) <= at_once:  # all are screened as soon as the first
         return None, Screening()
     screened = _look(job, names[:at_once], progress, before=Screening())
-    if not screened.found:
-        return None, screened
-    made = _plan(job, replace(screened, found=screened.found[:1]), choices, unfinished=True)
-    space = space_of(job, made)
-    head = default_trials(made.backbones, space, job.config.training.epochs)[:1]
-    params = space.params(head[0])
-    costs = _cost_model(job, made)
-    late = costs.embedding_seconds(params) > FIRST_SHARE * job.budget.seconds
-    if late or not CostModel.is_head_only(params) or made.budget["least_seconds"] > job.budget.seconds:
+    made = _answers_first(job, screened, choices)
+    if made is None:
         return None, screened
     study = begin(job, made)
     add_stage(study, "screening", screened.seconds)
     add_stage(study, "audit", job.budget.spent() - screened.seconds)  # with decoding; told exactly once all is planned
-    driver = _driver(job, study, made, head)
+    driver = _driver(job, study, made, _first_head(job, made))
     with job.interrupt.deferred():
         run_one(driver, job.folder, job.share, interrupted=job.interrupt)
         driver.finish_rest()
@@ -184,6 +177,21 @@ def _first_answer(job: Job, choices: list[dict[str, Any]], progress: Progress) -
         raise KeyboardInterrupt
     study.set_user_attr("spent_seconds", job.budget.spent())
     return study, screened
+
+
+def _answers_first(job: Job, screened: Screening, choices: list[dict[str, Any]]) -> Plan | None:
+    """Return the plan for the first backbone alone, where its head is trained before others are looked at."""
+    if not screened.found or len(job.config.backbones) <= job.share.concurrency:
+        return None
+    made = _plan(job, replace(screened, found=screened.found[:1]), choices, unfinished=True)
+    params = space_of(job, made).params(_first_head(job, made)[0])
+    late = _cost_model(job, made).embedding_seconds(params) > FIRST_SHARE * job.budget.seconds
+    too_short = made.budget["least_seconds"] > job.budget.seconds
+    return made if CostModel.is_head_only(params) and not late and not too_short else None
+
+
+def _first_head(job: Job, made: Plan) -> list[dict[str, Any]]:
+    return default_trials(made.backbones, space_of(job, made), job.config.training.epochs)[:1]
 
 
 def _not_yet(config: SearchConfig, screened: Screening) -> list[str]:

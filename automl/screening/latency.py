@@ -62,7 +62,8 @@ def measure_speed(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Time one image and `batch` of them, fewer where so many do not fit on the device. Else as `measure_latency`."""
+    """Time one image and `batch` of them: half as many, and again, where so many do not fit on the device, or one after
+    the other would take longer than `seconds`. Else as `measure_latency`."""
 
     def of(images: int) -> Latency:
         return measure_latency(
@@ -74,6 +75,8 @@ def measure_speed(
     cpu = f"CPU, {threads} thread{'' if threads == 1 else 's'}"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     one = of(1)
+    while batch > 1 and batch * one.median_ms > 1000 * seconds:
+        batch //= 2
     while batch > 1:
         try:
             return Speed(name, precision.name, one, of(batch))

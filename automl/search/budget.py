@@ -27,7 +27,7 @@ CONFIRMATION_SHARE = 0.2  # of the time from the first trial on, at most
 CONFIRMED = 3  # configurations for which there should be time
 RAY_END_SECONDS = 2.0
 LEARNED_FROM = 8  # trials, the latest
-REPORT_SECONDS = 6.0  # package, leaderboard, report
+REPORT_SECONDS = 6.0  # package, latency, leaderboard, report
 
 
 class Budget:
@@ -219,7 +219,10 @@ class CostModel:
 
     def closing_seconds(self, params: Mapping[str, Any]) -> float:
         """Predicted seconds from the end of the last training to the end of the command."""
-        return self.costs[params["backbone"]].forward_seconds * self.test_images + REPORT_SECONDS
+        forward = (
+            self.costs[params["backbone"]].forward_seconds * self._pixels(params) * self._ratio(*self._kind(params))
+        )
+        return forward * self.test_images + REPORT_SECONDS
 
     def learn(self, params: Mapping[str, Any], epoch_seconds: float, start_seconds: float | None = None) -> None:
         """Correct the prediction for a backbone at a resolution by what a trial took: an epoch, evaluation included,

@@ -45,6 +45,7 @@ class Plan:
     choices: automatic decisions: name, value, reason.
     trial_seconds: predicted for a whole trial, by backbone and what trains; what the space does not have is left out.
     unfinished: other backbones are still to be screened.
+    memory_share: part of a device's memory that a trial can have.
     """
 
     screened: list[Screened]
@@ -58,6 +59,7 @@ class Plan:
     order: list[str] = field(default_factory=list)
     unfinished: bool = False
     warm_start: dict[str, Any] = field(default_factory=dict)  # of `WarmStart.to_dict`; empty without earlier studies
+    memory_share: float = 1.0
 
     def check_budget(self) -> None:
         """Refuse a budget that ends before the cheapest trial does.
@@ -110,6 +112,7 @@ class Plan:
             "trial_seconds": self.trial_seconds,
             "epoch_seconds": self.epoch_seconds,
             "unfinished": self.unfinished,
+            "memory_share": self.memory_share,
             **({"warm_start": self.warm_start} if self.warm_start else {}),
         }
 
@@ -153,6 +156,7 @@ def _parsed(value: dict[str, Any]) -> Plan:
         order=list(value.get("order", [each["backbone"] for each in value["screening"] if each["included"]])),
         unfinished=value.get("unfinished", False),
         warm_start=value.get("warm_start", {}),
+        memory_share=value.get("memory_share", 1.0),
     )  # fmt: skip
 
 

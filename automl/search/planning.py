@@ -19,6 +19,7 @@ from automl.space import Space
 __all__ = ["cost_model", "make_plan"]
 
 AS_CHEAP = 1.1  # times the seconds of the cheapest backbone's dearest trial
+AUGMENTED_HEAD = "head, augmented"  # through the backbone, in every epoch
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class _Costs:
     @property
     def past_head(self) -> float | None:
         """Of half of the epochs of the cheapest trial that trains more than the head."""
-        return min((seconds for kind, seconds in self.halves.items() if kind != "head only"), default=None)
+        return min(
+            (each for kind, each in self.halves.items() if kind not in ("head only", AUGMENTED_HEAD)), default=None
+        )
 
 
 def cost_model(
@@ -116,7 +119,7 @@ def make_plan(
     reserve, confirming = _kept_free(list(costs.values()))
     decided = shortlist(candidates, search_seconds=at_once * (seconds_left - confirming - reserve))
     decided = [
-        replace(each, included=True, reason="in the study already")
+        replace(each, included=True, reason=f"in the study already; {each.reason}")
         if each.backbone in keep and not each.included
         else each
         for each in decided
@@ -150,10 +153,14 @@ def make_plan(
             _trained_again(confirming, repeats, redrawn=dataset.audit.splits.get("validation") != "given"),
             _handed_over(refitted, kept),
         ],
-        warnings=_warnings(budget, {each: costs[each] for each in kept}, seconds_left - reserve),
+        warnings=[
+            *_warnings(budget, {each: costs[each] for each in kept}, seconds_left - reserve),
+            *_too_few(config.search.trials, [model.is_head_only(each) for each in tried]),
+        ],
         trial_seconds={name: each.trials for name, each in costs.items()},
         epoch_seconds={name: each.epoch for name, each in costs.items()},
         unfinished=unfinished,
+        memory_share=memory_share,
     )
 
 
@@ -164,7 +171,7 @@ def _costs(
     for kind, point in sound_trials(backbone, space, epochs).items():
         params = {**space.params(point), "backbone": backbone}
         if (kind == "head only") == model.is_head_only(params) and params not in sound.values():
-            sound[kind] = params  # else the space has no such trial
+            sound[kind if float(params["freeze_depth"]) < 1 or kind == "head only" else AUGMENTED_HEAD] = params
     trials = {kind: model.trial_seconds(params, epochs) for kind, params in sound.items()}
     halves = {kind: model.trial_seconds(params, half_of(epochs)) for kind, params in sound.items()}
     dearest = sound[max(trials, key=lambda kind: trials[kind])]
@@ -213,6 +220,18 @@ def _warnings(budget: dict[str, float], costs: Mapping[str, _Costs], there: floa
         if seconds > there
     ]
     return [f"longer than the {there:.0f} s that are left for a trial: {', '.join(too_long)}"] if too_long else []
+
+
+def _too_few(trials: int | None, heads: Sequence[bool]) -> list[str]:
+    """Say which of the sound configurations, of which the heads come first, so few trials do not reach."""
+    if trials is None or trials >= len(heads):
+        return []
+    if trials <= sum(heads) < len(heads):
+        return [
+            f"{trials} trials train nothing past the head: the heads of {sum(heads)} backbones come first; for all of "
+            f"the sound configurations use --trials {len(heads)}"
+        ]
+    return [f"{trials} trials are too few for all {len(heads)} sound configurations, which come first"]
 
 
 def _without_heads(costs: Sequence[_Costs]) -> list[dict[str, Any]]:

@@ -24,12 +24,12 @@ def plan_lines(plan: Plan, dataset: Dataset) -> list[str]:
     head = f"  {'backbone':<{width}}  {'top-1':>6}  {'probe':>12}  {'k-NN':>12}  {'params':>8}  {'latency':>9}"
     lines += [f"{head}  {'max batch':>9}  {'head':>6}  {'frozen':>7}  {'full':>7}   (seconds a trial)"]
     for each, choice in zip(plan.screened, plan.shortlist, strict=True):
-        seconds = plan.trial_seconds[each.backbone]
+        seconds, batch = plan.trial_seconds[each.backbone], _largest_batch(each, plan.memory_share)
         lines.append(
             f"  {each.backbone:<{width}}  {_share(each.prior):>6}  "
             f"{_measured(each.linear_accuracy, each.linear_ci95)}  {_measured(each.knn_accuracy, each.knn_ci95)}  "
-            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  {_largest_batch(each):>9}  "
-            f"{_seconds(seconds, 'head only'):>6}  {_seconds(seconds, 'mostly frozen'):>7}  "
+            f"{each.cost.parameters / 1e6:>6.1f} M  {each.cost.latency_ms:>6.1f} ms  {batch:>9}  "
+            f"{_seconds(seconds, 'head only', 'head, augmented'):>6}  {_seconds(seconds, 'mostly frozen'):>7}  "
             f"{_seconds(seconds, 'everything'):>7}" + ("" if choice.included else f"   left out: {choice.reason}")
         )
     lines += [f"  {each.backbone:<{width}}  left out: {each.reason}" for each in plan.unscreened]
@@ -75,13 +75,13 @@ def _taken(taken: Taken) -> str:
     return f"trial {taken.trial}, {taken.metric} {taken.score:.4f}: {in_words(taken.params)}{moved}"
 
 
-def _seconds(known: Mapping[str, float], kind: str) -> str:
-    return f"{known[kind]:.0f}" if kind in known else "-"
+def _seconds(known: Mapping[str, float], *kinds: str) -> str:
+    return next((f"{known[kind]:.0f}" for kind in kinds if kind in known), "-")
 
 
-def _largest_batch(screened: Screened) -> str:
-    """Images with which a step that trains everything fits into the memory that there is."""
-    fits = screened.cost.largest_batch(0.0, pixels=1.0, share=1.0)
+def _largest_batch(screened: Screened, share: float) -> str:
+    """Images with which a step that trains everything fits into the memory that a trial can have."""
+    fits = screened.cost.largest_batch(0.0, pixels=1.0, share=share)
     return "-" if fits is None else f"{fits:,}"
 
 

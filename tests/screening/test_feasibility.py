@@ -248,6 +248,16 @@ def test_speed_is_of_as_large_a_batch_as_fits(most: int, images: int) -> None:
     assert speed(model, 16).batch.images == images
 
 
+@pytest.mark.parametrize(("seconds", "images"), [(1e9, 16), (7.0, 4), (0.5, 1)])
+def test_speed_is_of_as_large_a_batch_as_there_is_time_for(seconds: float, images: int) -> None:
+    """By its clock a pass takes a second, and so would each image of a batch."""
+    found = measure_speed(
+        tiny("test_resnet"), batch=16, resolution=32, device=CPU, precision=FLOAT32, repeats=3, seconds=seconds,
+        clock=Clock(),
+    )  # fmt: skip
+    assert (found.one.median_ms, found.batch.images) == (1000.0, images)
+
+
 def test_latency_is_of_as_many_passes_as_there_is_time_for_and_at_least_three() -> None:
     model = tiny("test_resnet")
 

@@ -71,6 +71,13 @@ def test_an_epoch_costs_training_and_evaluation() -> None:
     assert costs.trial_seconds(EVERYTHING, 3) == pytest.approx(2.0 + 3 * 5.25)
 
 
+def test_the_test_images_take_the_time_of_their_resolution() -> None:
+    costs = replace(cost_model(small_config(), 0.04, images=100), test_images=1000)
+    small, large = (costs.closing_seconds(EVERYTHING | {"resolution": side}) for side in (32, 64))
+    assert small == pytest.approx(6 + 10)
+    assert large == pytest.approx(6 + 40)
+
+
 def test_only_so_many_images_are_passed_for_recalibration() -> None:
     costs = cost_model(small_config(), 0.04, images=4000)
     assert costs.recalibration_images == RECALIBRATION_IMAGES
@@ -259,6 +266,50 @@ def test_only_what_the_space_has_is_planned_for() -> None:
     assert row.split()[-2:] == ["-", "-"]
     no_heads = plan(120.0, {RESNET: 0.01}, text="backbones: [test_resnet]\nparams: {freeze_depth: [0.0, 0.75]}")
     assert set(no_heads.trial_seconds[RESNET]) == {"everything", "mostly frozen"}
+
+
+def test_an_augmented_head_is_not_past_the_head() -> None:
+    """It trains through the backbone in every epoch, and no more than a head."""
+    made = plan(600.0, {RESNET: 0.01}, text=SPACE.replace("[0.0, 0.75, 1.0]", "1.0").replace("[none, light]", "light"))
+    assert list(made.trial_seconds[RESNET]) == ["head, augmented"]
+    (line,) = [each for each in plan_lines(made, dataset()) if each.startswith(f"  {RESNET}")]
+    (seconds,) = made.trial_seconds[RESNET].values()
+    assert line.split()[-3:] == [f"{seconds:.0f}", "-", "-"]
+
+
+def test_a_number_of_trials_that_ends_before_the_sound_configurations_do_is_a_warning() -> None:
+    def told(trials: int) -> list[str]:
+        return plan(6000.0, FOUR | {CONVNEXT: 0.03}, text=SPACE.replace("{budget: 10m", f"{{trials: {trials}")).warnings
+
+    assert told(4) == ["4 trials train nothing past the head: the heads of 4 backbones come first; for all of the "
+                       "sound configurations use --trials 12"]  # fmt: skip
+    assert told(11) == ["11 trials are too few for all 12 sound configurations, which come first"]
+    assert told(12) == []
+
+
+def test_what_the_study_has_trials_of_stays_and_why_it_would_not() -> None:
+    alone = plan(120.0, FOUR)
+    left_out = next(each for each in alone.shortlist if each.backbone == CONVNEXT)
+    assert not left_out.included
+    kept = next(each for each in plan(120.0, FOUR, keep=[CONVNEXT]).shortlist if each.backbone == CONVNEXT)
+    assert kept.included
+    assert kept.reason == f"in the study already; {left_out.reason}"
+
+
+def test_the_largest_batch_is_that_of_a_trial() -> None:
+    found = replace(cost(0.01), available_mb=1000.0, fixed_mb={0.0: 100.0}, image_mb={0.0: 10.0})
+    made = replace(plan(600.0, {RESNET: 0.01}), screened=[replace(screened({RESNET: 0.01})[0], cost=found)])
+    whole, quarter = (
+        next(
+            each for each in plan_lines(replace(made, memory_share=share), dataset()) if each.startswith(f"  {RESNET}")
+        )
+        for share in (1.0, 0.25)
+    )
+    assert (found.largest_batch(0.0, pixels=1.0, share=1.0) or 0) > (
+        found.largest_batch(0.0, pixels=1.0, share=0.25) or 0
+    )
+    assert f" {found.largest_batch(0.0, pixels=1.0, share=0.25):,} " in quarter
+    assert whole != quarter
 
 
 def test_what_takes_longer_than_the_search_is_named() -> None:
