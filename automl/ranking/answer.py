@@ -121,7 +121,7 @@ def _luck(metric: str, found: BestCorrected) -> str:
     if found.trials == 1:
         return f"No other trial was compared, so its score owes nothing to picking: expect {expected} on new images."
     picked = f"It was picked as the best of {found.trials:,}"
-    if round(100 * found.luck, 1) == 0:
+    if not float(words.difference(metric, found.luck).partition(" ")[0]):
         return f"{picked}, of whose luck nothing could be measured on these images: expect {expected} on new ones."
     luck = words.difference(metric, found.luck)
     return f"{picked}, which accounts for about {luck} of its score: expect {expected} on new images."

@@ -21,8 +21,10 @@ BACKBONES_SHOWN = 5
 
 def why_lines(board: Leaderboard, facts: Facts) -> list[str]:
     """Return a line each for the fronts, importance, probes, what was not tried, failures, and the time spent."""
+    searched = " in the search" if board.confirmation else ""
     lines = [
-        f"Best score for its {_COSTS[each.cost]}: {_front(board, each.cost, each.trials)}" for each in facts.fronts
+        f"Best score{searched} for its {_COSTS[each.cost]}: {_front(board, each.cost, each.trials)}"
+        for each in facts.fronts
     ]
     found = facts.why
     objective = "" if board.metric == found.objective else f" for {words.metric_name(found.objective)}"
@@ -59,8 +61,10 @@ def _front(board: Leaderboard, cost: str, trials: tuple[int, ...]) -> str:
     """Trials of a front, the best first: who looks for a cheaper one reads on."""
     rows = {row.trial: row for row in board.rows}
     texts = {"latency_ms": words.milliseconds, "model_parameters": words.integer, "train_seconds": words.duration}
+    winner = board.best.trial if board.best and board.confirmation else None
     shown = [
-        f"trial {trial} ({words.number(board.metric, rows[trial].score)} at {texts[cost](getattr(rows[trial], cost))})"
+        f"trial {trial}{', the winner' if trial == winner else ''} "
+        f"({words.number(board.metric, rows[trial].score)} at {texts[cost](getattr(rows[trial], cost))})"
         for trial in trials[::-1][:_FRONT]
     ]
     return ", ".join(shown) + (f", {len(trials) - _FRONT} cheaper ones" if len(trials) > _FRONT else "")

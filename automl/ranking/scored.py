@@ -2,7 +2,7 @@
 
 Reading 10,000 files of logits takes many seconds, so what a leaderboard needs of them, one number per image and trial,
 is kept in one file per metric (`StudyFolder.ranking`). It is a cache: a trial whose logits are newer, older or of
-another size than noted is read again, and a cache that is torn, of another shape or missing is made anew.
+another size than noted is read again, and a cache that is torn, of another shape or version, or missing is made anew.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from automl.ranking.statistics import contributions, score
 __all__ = ["Scored", "load_scored"]
 
 WORTH_KEEPING = 200  # trials read anew
+_VERSION = 1  # of how scores and contributions are computed
 
 Ints = NDArray[np.int64]
 
@@ -113,7 +114,7 @@ def _joined(parts: list[Scored]) -> Scored:
 def _load(folder: StudyFolder, metric: str) -> tuple[Scored | None, list[tuple[int, int]]]:
     kept = load_npz(folder.ranking(metric))
     names = ("numbers", "scores", "values", "targets", "rows", "stamps")
-    if kept is None or any(name not in kept for name in names):
+    if kept is None or any(name not in kept for name in names) or kept.get("version") != _VERSION:
         return None, []
     numbers, scores, values, targets, rows, stamps = (kept[name] for name in names)
     shapes = (scores.shape, values.shape, targets.shape, rows.shape, stamps.shape)
@@ -127,7 +128,7 @@ def _save(folder: StudyFolder, metric: str, scored: Scored, stamps: dict[int, tu
     file = io.BytesIO()
     of_trials = np.array([stamps[number] for number in scored.numbers.tolist()], dtype=np.int64)
     arrays = {name: getattr(scored, name) for name in ("numbers", "scores", "values", "targets", "rows")}
-    np.savez(file, stamps=of_trials, **arrays)
+    np.savez(file, version=np.array(_VERSION), stamps=of_trials, **arrays)
     try:
         path = folder.ranking(metric)
         make_folder(path.parent)

@@ -81,7 +81,7 @@ def _sentences(found: Comparison) -> list[str]:
     for each in found.differences:
         unit = "" if each.metric == "log_loss" else " points"
         scale = 1 if each.metric == "log_loss" else 100
-        low, high, value = (round(scale * number, 3 if scale == 1 else 1) for number in (*each.ci95, each.value))
+        low, high, value = (round(scale * number, 4 if scale == 1 else 1) for number in (*each.ci95, each.value))
         told = (
             "they cannot be told apart"
             if each.ci95[0] <= 0 <= each.ci95[1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -26,7 +27,8 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class StudySummary:
-    """One study in a few values. Scores in its own metric; seconds; None where it is not known.
+    """One study in a few values. Scores in its own metric; seconds; None where it is not known. `study` is its name, or
+    its folder where another one has the same name.
 
     `corrected` is what the first is expected to score on new images, the luck of being picked taken off; `backbones`
     has the best score by backbone, `space` every setting of the search space as text.
@@ -87,6 +89,8 @@ def compare(runs: Sequence[tuple[StudyFolder, optuna.Study]]) -> Comparison:
         summaries.append(_summary(folder, now, board))
         best = load_predictions(folder.trial(board.best.trial), load_groups(folder)) if board.best else None
         winners.append(best)
+    alike = {name for name, often in Counter(each.study for each in summaries).items() if often > 1}
+    summaries = [replace(each, study=each.run) if each.study in alike else each for each in summaries]
     names = dict.fromkeys(name for each in summaries for name in each.space)
     space = {name: tuple(each.space.get(name, "–") for each in summaries) for name in names}
     prints = {each.dataset_fingerprint for each in summaries}

@@ -65,12 +65,12 @@ def capital(sentence: str) -> str:
 
 
 def number(metric: str, value: float | None) -> str:
-    """Return a score as a person reads it: ``94.2 %``, or ``0.213`` for the log loss. What is not all is not 100 %:
-    ``99.97 %``, and 99.99 % at most."""
+    """Return a score as a person reads it: ``94.2 %``, or ``0.213`` or ``0.0213`` for the log loss. What is not all is
+    not 100 %: ``99.97 %``, and 99.99 % at most."""
     if value is None or not math.isfinite(value):
         return "–"
     if metric in {"log_loss", "ece"}:
-        return f"{value:.3f}"
+        return f"{value:.4f}" if metric == "log_loss" and 0 < value < 0.1 else f"{value:.3f}"
     text = f"{100 * value:.1f} %"
     return text if value >= 1 or text != "100.0 %" else f"{min(100 * value, 99.99):.2f} %"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from automl.ranking import report, words
@@ -201,14 +202,17 @@ def test_two_rows_are_compared(desktop: Seen, content: dict[str, Any], textile: 
 @pytest.mark.parametrize(
     "metric", ["accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "log_loss", "auroc"]
 )
-@pytest.mark.parametrize("groups", [False, True], ids=["images", "groups"])
+@pytest.mark.parametrize("groups", [900, 75, 15, 1], ids=lambda groups: f"{groups} groups")
 def test_the_pages_paired_difference_is_that_of_the_package(
-    browser: Any, tmp_path: Path, metric: str, groups: bool
+    browser: Any, tmp_path: Path, metric: str, groups: int
 ) -> None:
-    made = write_study(tmp_path / metric, trials=3, metric=metric, groups=groups, on_disk=False)
+    made = write_study(tmp_path / metric, trials=3, metric=metric, on_disk=False)
+    number = np.arange(900) * groups // 900
+    if groups < 900:
+        table = pd.read_parquet(made.folder.manifest)
+        table.assign(group=[f"g{each}" for each in number]).to_parquet(made.folder.manifest)
     page = report.write(made.folder, tmp_path / "reports", study=made.study)
-    number = np.repeat(np.arange(75), 12)
-    first, second = (load_predictions(made.folder.trial(trial), number if groups else None) for trial in (0, 2))
+    first, second = (load_predictions(made.folder.trial(trial), number if groups < 900 else None) for trial in (0, 2))
     assert first is not None
     assert second is not None
     expected = difference(metric, first, second, seed=3, resamples=20_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jsonschema
 import pytest
 from sklearn import metrics as sk
 
-from automl.ranking import plots, winner_plots, words
+from automl.ranking import plots, report, winner_plots, words
 from automl.ranking.facts import schema
 from automl.ranking.importance import Importance
 from automl.ranking.leaderboard import build
@@ -53,6 +54,34 @@ def test_every_marked_number_is_that_of_the_json(page: Page, content: dict[str, 
     assert {path.split("/")[1] for _, path, _ in page.numbers} >= {
         *("rows", "why", "winner", "refit", "audit", "suspects", "near_duplicates", "fronts", "ranked", "plan"),
     }
+
+
+def shown_as(exact: float) -> set[str]:
+    """Every text that the page may have of a number."""
+    numbers = {words.number(name, exact) for name in ("accuracy", "log_loss", "ece")}
+    texts = {words.duration(exact), words.milliseconds(exact), words.integer(exact), words.megabytes(exact)}
+    texts |= {words.difference(name, exact) for name in ("accuracy", "log_loss")}
+    texts |= {f"{exact:,}", words.compact(exact), f"{exact:+.2f}".replace("-", "−")}
+    return numbers | {each.removesuffix(" %") for each in numbers} | texts
+
+
+@pytest.mark.parametrize("options", [{"metric": "log_loss"}, {"groups": True}, {"metric": "macro_f1"}], ids=str)
+def test_what_is_shown_of_a_number_is_that_number(
+    make_study: Callable[..., Any], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    made = make_study(**options)
+    path = report.write(made.folder, tmp_path / "reports", study=made.study)
+    content = json.loads((path.parent / "leaderboard.json").read_text("utf-8"))
+    numbers = Page(path.read_text("utf-8")).numbers
+    assert len(numbers) > 200
+    for value, pointer, text in numbers:
+        assert float(value) == at(content, pointer), pointer
+        assert text.replace("\xa0", " ") in shown_as(at(content, pointer)), pointer
+
+
+def test_every_shown_text_is_of_its_number(page: Page, content: dict[str, Any]) -> None:
+    for _, pointer, text in page.numbers:
+        assert text.replace("\xa0", " ") in shown_as(at(content, pointer)), pointer
 
 
 def test_numbers_are_rounded_as_everywhere(page: Page, content: dict[str, Any]) -> None:

@@ -76,6 +76,17 @@ def test_a_torn_or_foreign_cache_is_made_anew(make_study: Callable[..., Any], co
     assert path.read_bytes() == whole
 
 
+def test_a_cache_of_another_version_is_made_anew(
+    make_study: Callable[..., Any], reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_study(trials=5)
+    build(made.folder, study=made.study)
+    reads.clear()
+    monkeypatch.setattr(scored, "_VERSION", scored._VERSION + 1)
+    build(made.folder, study=made.study)
+    assert sorted(reads) == [0, 1, 2, 3, 4]
+
+
 def test_who_only_looks_writes_nothing(make_study: Callable[..., Any]) -> None:
     made = make_study(trials=4)
     before = sorted(made.folder.root.rglob("*"))

@@ -96,6 +96,13 @@ def test_a_study_that_does_not_say_which_data_is_not_trusted(make_study: Callabl
     assert found.differences == ()
 
 
+def test_studies_of_one_name_are_told_by_their_folders(make_study: Callable[..., Any]) -> None:
+    one, other, third = make_study("a/run"), make_study("b/run", trials=12), make_study("c")
+    found = both(one, other, third)
+    assert [each.study for each in found.studies] == [str(one.folder.root), str(other.folder.root), "c"]
+    assert {(each.first, each.second) for each in found.differences} >= {(str(one.folder.root), str(other.folder.root))}
+
+
 def test_before_the_first_trial(make_study: Callable[..., Any]) -> None:
     found = both(make_study("one", trials=0, finished=False), make_study("other", trials=0, finished=False))
     assert all(each.best is None for each in found.studies)

@@ -103,7 +103,7 @@
   };
 
   const points = (value) =>
-    (rows.metric === "log_loss" ? value.toFixed(3) : (100 * value).toFixed(1)).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
+    (rows.metric === "log_loss" ? value.toFixed(4) : (100 * value).toFixed(1)).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
   const sentence = (a, b) => {
     const found = page.difference(at(values.trial, a), at(values.trial, b));
     if (!found) return "No paired difference: the page has no predictions of both on the same images.";
