@@ -12,8 +12,8 @@ RESULTS = Path(show.__file__).parent / "results"
 
 @pytest.fixture
 def tables() -> dict[str, pd.DataFrame]:
-    names = ("intervals", "groups", "confirmation", "repeats", "metrics", "studies")
-    return {name: pd.read_csv(RESULTS / f"{name}.csv") for name in names}
+    names = ("intervals", "groups", "few groups", "confirmation", "repeats", "metrics", "studies")
+    return {name: pd.read_csv(RESULTS / f"{name.replace(' ', '-')}.csv") for name in names}
 
 
 def targets(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
