@@ -178,6 +178,11 @@ def build(
     refit = None  # of a search that has not ended
     if package is not None and "test" in package:
         refit = with_intervals(folder, package, by, groups)
+    if package is None and (folder.model / "metrics.json").exists():
+        told.append(
+            "model/metrics.json cannot be read, so what was handed over and its test score are not known: "
+            f"automl refit {folder.argument} makes it anew."
+        )
     if refit is not None and refit.get("note"):
         told.append(f"Of the model that was handed over: {refit['note']}.")
     return Leaderboard(

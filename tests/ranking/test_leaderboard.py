@@ -346,3 +346,13 @@ def test_a_resumed_trial_has_one_row_and_keeps_it_when_it_fails_on_the_way(tmp_p
     add(TrialState.FAIL, [0.4], reason="crashed", resumes=1, root=1)
     board = build(StudyFolder(tmp_path), study=study)
     assert [(row.trial, row.score) for row in board.rows] == [(2, 0.7), (1, 0.4)]
+
+
+def test_a_damaged_package_is_told_and_not_taken_for_none(make_study: Callable[..., Any]) -> None:
+    made = make_study(trials=5)
+    assert not any("cannot be read" in note for note in build(made.folder, study=made.study).notes)
+    (made.folder.model / "metrics.json").write_text('{"trial": 1, "te')
+    board = build(made.folder, study=made.study)
+    assert board.refit is None
+    (told,) = [note for note in board.notes if "cannot be read" in note]
+    assert "automl refit" in told
