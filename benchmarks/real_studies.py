@@ -129,7 +129,7 @@ def tables(rows: pd.DataFrame) -> str:
                 "set": name,
                 "studies": len(part),
                 "test score inside the interval": f"{part['inside'].mean():.2f}",
-                "its width (points)": f"{100 * (part['expected_high'] - part['expected_low']).mean():.0f}",
+                "its width (points)": f"{100 * (part['expected_high'] - part['expected_low']).mean():.1f}",
                 "expected less test (points)": f"{100 * (part['expected'] - part['test']).mean():+.2f}",
                 "score less test (points)": f"{100 * (part['score'] - part['test']).mean():+.2f}",
                 "τ of the ranks": f"{part['tau_rank'].mean():.2f}",

@@ -45,7 +45,7 @@ def test_the_confirmation_is_what_counts_where_there_is_one() -> None:
             [row | {"set": "digits", "seed": 0}, row_of(board(), right(0.9, 0.8, 0.7)) | {"set": "b", "seed": 0}]
         )
     )
-    assert "| digits | 1 | 0.00 | +3.00 | +2.00 | 0.33 | 2.00 |" in table
+    assert "| digits | 1 | 0.00 | 2.5 | +3.00 | +2.00 | 0.33 | 2.00 |" in table
     assert "| all | 2 | 0.50 |" in table
 
 
