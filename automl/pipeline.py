@@ -191,7 +191,11 @@ def _answers_first(job: Job, screened: Screening, choices: list[dict[str, Any]])
 
 
 def _first_head(job: Job, made: Plan) -> list[dict[str, Any]]:
-    return default_trials(made.backbones, space_of(job, made), job.config.training.epochs)[:1]
+    return _defaults(job, made, made.backbones)[:1]
+
+
+def _defaults(job: Job, made: Plan, names: Sequence[str]) -> list[dict[str, Any]]:
+    return default_trials(names, space_of(job, made), job.config.training.epochs, job.dataset.audit.side)
 
 
 def _not_yet(config: SearchConfig, screened: Screening) -> list[str]:
@@ -211,7 +215,8 @@ def _look(job: Job, names: Sequence[str], progress: Progress, *, before: Screeni
     seconds = SCREENING_SHARE * job.budget.seconds - before.seconds
     longest = 0.0 if before.found else job.budget.left()
     return screen(
-        job.config, job.folder, names, job.weights, job.share, progress, seconds=seconds, longest=longest
+        job.config, job.folder, names, job.weights, job.share, progress, seconds=seconds, longest=longest,
+        side=job.dataset.audit.side,
     )  # fmt: skip
 
 
@@ -238,8 +243,7 @@ def run_trials(job: Job, study: optuna.Study, made: Plan, *, spent_before: float
         spent_before: Seconds that earlier commands took.
     """
     started = job.budget.spent()
-    defaults = default_trials(made.order, space_of(job, made), job.config.training.epochs)
-    driver = _driver(job, study, made, defaults, spent_before=spent_before)
+    driver = _driver(job, study, made, _defaults(job, made, made.order), spent_before=spent_before)
     study.set_user_attr("stop_reason", None)
     study.set_user_attr("spent_before", spent_before)
     driver.note_spent()

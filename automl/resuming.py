@@ -204,7 +204,8 @@ def _planned_again(
     if rest:
         seconds = SCREENING_SHARE * budget.seconds
         new = screen(
-            config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0, known=known
+            config, job.folder, rest, job.weights, job.share, progress, seconds=seconds, longest=0.0, known=known,
+            side=job.dataset.audit.side,
         )  # fmt: skip
     if added:
         check_screened(new, budget)

@@ -62,7 +62,7 @@ class Space:
         if distribution.step is None:
             return [distribution.low, distribution.high]
         steps = round((distribution.high - distribution.low) / distribution.step)
-        return [distribution.low + index * distribution.step for index in range(steps + 1)]
+        return [min(distribution.low + index * distribution.step, distribution.high) for index in range(steps + 1)]
 
     def nearest(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Return a point of the space as close as it can be to `wanted`; what `wanted` omits takes the middle of its

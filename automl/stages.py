@@ -134,6 +134,7 @@ def screen(
     *,
     seconds: float,
     longest: float,
+    side: float,
     known: Collection[str] = (),
 ) -> Screening:
     """Look at the backbones `names` cheaply, in that order.
@@ -143,6 +144,7 @@ def screen(
     Args:
         seconds: For the screening, after which what is not done is left out.
         longest: Seconds for which it goes on until at least one is done, if none is by then.
+        side: Of the images, in pixels.
         known: Backbones that were screened before, on another device.
     """
     started = time.monotonic()
@@ -151,7 +153,7 @@ def screen(
     root = str(folder.root.resolve())
     specs: list[tuple[str, TrialSpec, list[int], float]] = []
     for name in names:
-        wanted = {"backbone": name, "freeze_depth": 1.0, "resolution": default_resolution(find(name), space)}
+        wanted = {"backbone": name, "freeze_depth": 1.0, "resolution": default_resolution(find(name), space, side)}
         params = {**space.params(space.nearest(wanted)), **wanted}
         spec = make_spec(params, config=config, space=space, weights=weights, balanced=False, root=0)
         specs.append((root, spec, resolutions[name], share.memory))

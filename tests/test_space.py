@@ -119,3 +119,12 @@ def test_optuna_can_sample_the_space() -> None:
         trial = study.ask(space.distributions)
         assert set(trial.params) == {"backbone", "learning_rate", "batch_size"}
         assert set(space.params(trial.params)) == {"backbone", *PARAMETERS}
+
+
+@pytest.mark.parametrize(("high", "step"), [(0.3, 0.1), (0.6, 0.2), (0.7, 0.1), (0.15, 0.05), (0.5, 0.25)])
+def test_every_point_of_a_stepped_range_lies_in_it(high: float, step: float) -> None:
+    space = Space({"dropout": FloatDistribution(0.0, high, step=step)}, {})
+    points = space.every_point()
+    assert len(points) == space.points == round(high / step) + 1
+    assert all(space.distributions["dropout"]._contains(each["dropout"]) for each in points)
+    assert space.every_point(most=2) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ class Audit:
     modes: dict[str, int]
     formats: dict[str, int]
     warnings: list[str]
+
+    @property
+    def side(self) -> float:
+        """Pixels: the geometric mean of the median width and height."""
+        return math.sqrt(self.sizes["width"][1] * self.sizes["height"][1])
 
     @property
     def removed_duplicates(self) -> int:

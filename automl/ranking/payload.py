@@ -18,8 +18,8 @@ from automl.ranking.files import load_groups, load_predictions
 from automl.ranking.latency import in_words
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.statistics import Predictions, contributions
-from automl.ranking.statistics.comparison import stretch
-from automl.ranking.statistics.contributions import count_units, number_units
+from automl.ranking.statistics.comparison import LEAST_DRAWN, stretch
+from automl.ranking.statistics.contributions import number_units
 
 __all__ = ["FIRST_ROWS", "column", "predictions", "rows"]
 
@@ -124,19 +124,23 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
     compare any two of them: base64 of ``uint8`` (``uint16`` from 257 classes on) ``(trials, images)``.
 
     Only trials that saw the same images as the first; `files` has the names of images on which they are not unanimous,
-    those that divide the first ten most in front. For the log loss and AUROC, which labels do not make, there are
-    `contributions` as well, ``float32`` of the same shape.
+    those that divide the first ten most in front. For the log loss and AUROC, which labels do not make, and for few
+    groups, which are not drawn, there are `contributions` as well, ``float32`` of the same shape.
     """
     groups = load_groups(folder)
     kept: list[tuple[int, Predictions]] = []
     by_labels = board.metric not in ("log_loss", "auroc")
-    room = _MOST_LABELS if by_labels else _MOST_LABELS // 5  # a float beside each
     for row in board.rows[:_MOST_TRIALS]:
         if row.ci95 is None:
             continue
         found = load_predictions(folder.trial(row.trial), groups)
         if found is None or (kept and not kept[0][1].same_images(found)):
             continue
+        if not kept:
+            units = number_units(found.groups)
+            count = len(found.targets) if units is None else int(units.max()) + 1
+            by_labels = by_labels and count >= LEAST_DRAWN
+        room = _MOST_LABELS if by_labels else _MOST_LABELS // 5  # a float beside each
         if kept and (len(kept) + 1) * len(found.targets) > room:
             break
         kept.append((row.trial, found))
@@ -158,10 +162,8 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
         "rows": {int(i): int(first.rows[i]) for i in split},
         "files": {int(i): paths[first.rows[i]] for i in split if first.rows[i] < len(paths)},
     }
-    units = number_units(first.groups)
     if units is not None:
         content["groups"] = _base64(units, "<u4")
-    count = count_units(labels, units)
     content["stretch"] = stretch(count) if count > 1 else None
     if not by_labels:
         content["contributions"] = _base64(np.stack([contributions(board.metric, each) for _, each in kept]), "<f4")

@@ -169,11 +169,11 @@ class Agenda:
         return wanted is not None and self.counted() >= wanted
 
     def _converged(self) -> bool:
-        """Whether every point of a finite space was tried, or the last `patience` trials did not beat the incumbent."""
-        trials = [each for each in self._record.trials() if each.state.is_finished() and counts(each)]
-        points = self._space.points
-        if points is not None and len({tuple(sorted(each.params.items())) for each in trials}) >= points:
-            return not self._record.trials(TrialState.RUNNING, TrialState.WAITING)
+        """Whether every point of a finite space was begun, or the last `patience` trials did not beat the incumbent."""
+        begun = [each for each in self._record.trials() if each.state != TrialState.WAITING and counts(each)]
+        points, trials = self._space.points, [each for each in begun if each.state.is_finished()]
+        if points is not None and len({tuple(sorted(each.params.items())) for each in begun}) >= points:
+            return not self._record.trials(TrialState.WAITING)
         patience, best = self._config.search.patience, self._record.incumbent()
         if patience is None or best is None or self.defaults or self._record.trials(TrialState.WAITING):
             return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from automl.backbones import default_params, find
 from automl.search.budget import CostModel
+from automl.search.spec import default_resolution
 from automl.space import Space
 
 __all__ = ["FEW_EPOCHS", "default_trials", "sound_policy", "sound_trials"]
@@ -33,12 +35,13 @@ def sound_policy(epochs: int) -> str:
     return "none" if epochs <= FEW_EPOCHS else "light"
 
 
-def sound_trials(name: str, space: Space, epochs: int) -> dict[str, dict[str, Any]]:
+def sound_trials(name: str, space: Space, epochs: int, side: float = math.inf) -> dict[str, dict[str, Any]]:
     """Return the points of `space` nearest to the sound configurations of the backbone `name`: "head only" (on cached
     features), "everything" trainable, and "mostly frozen".
 
     Args:
         epochs: Of a whole trial.
+        side: Of the images, in pixels, as `default_resolution` has it.
     """
     backbone = find(name)
     base = default_params(backbone)
@@ -50,7 +53,7 @@ def sound_trials(name: str, space: Space, epochs: int) -> dict[str, dict[str, An
         "dropout": 0.0,
     }
     sound |= {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "head": "linear", "optimizer": "adamw", "magnitude": 9}
-    sound |= {**base, "backbone": name, "resolution": backbone.native_resolution}
+    sound |= {**base, "backbone": name, "resolution": default_resolution(backbone, space, side)}
     head = {"freeze_depth": 1.0, "augmentation": "none", "learning_rate": 10 * base["learning_rate"]}
     wanted: dict[str, dict[str, Any]] = {
         "head only": head,
@@ -60,7 +63,7 @@ def sound_trials(name: str, space: Space, epochs: int) -> dict[str, dict[str, An
     return {kind: space.nearest({**sound, **params}) for kind, params in wanted.items()}
 
 
-def default_trials(backbones: Sequence[str], space: Space, epochs: int) -> list[dict[str, Any]]:
+def default_trials(backbones: Sequence[str], space: Space, epochs: int, side: float = math.inf) -> list[dict[str, Any]]:
     """Return the sound configurations that are tried before anything is sampled, in order.
 
     First the head alone on every backbone (an answer within a minute), then for each backbone in turn everything
@@ -69,8 +72,9 @@ def default_trials(backbones: Sequence[str], space: Space, epochs: int) -> list[
 
     Args:
         epochs: Of a whole trial.
+        side: Of the images, in pixels.
     """
-    sound = [sound_trials(name, space, epochs) for name in backbones]
+    sound = [sound_trials(name, space, epochs, side) for name in backbones]
     heads = [each["head only"] for each in sound if CostModel.is_head_only(space.params(each["head only"]))]
     unique: list[dict[str, Any]] = []
     for params in [*heads, *(each[kind] for each in sound for kind in ("everything", "mostly frozen"))]:

@@ -132,7 +132,7 @@ class Driver:
             self.stop_reason = "interrupted"
         elif self.stop_reason is None:
             over = self._agenda.over(self._roots())
-            if over == "trials" and self._running:  # one may crash and be tried again, or let a paused one pass
+            if over in ("trials", "converged") and self._running:  # one may be tried again, or let a paused one pass
                 return False
             self.stop_reason = over
         return self.stop_reason is None

@@ -97,11 +97,12 @@ def make_plan(
         trials: Of the study, which have shown what trials cost.
     """
     model = cost_model(screened, dataset, memory_share=memory_share, most_at_once=config.training.micro_batch)
-    epochs, repeats = config.training.epochs, config.search.repeats
+    epochs, repeats, side = config.training.epochs, config.search.repeats, dataset.audit.side
     for each in trials:
         model.learn_from(each)
     costs = {
-        each.backbone: _costs(each.backbone, model, space, epochs, seconds_left, repeats, at_once) for each in screened
+        each.backbone: _costs(each.backbone, model, space, epochs, seconds_left, repeats, at_once, side)
+        for each in screened
     }
     pinned = {choice.name for choice in config.backbones if choice.pinned}
     candidates = [
@@ -126,7 +127,7 @@ def make_plan(
     ]
     kept = [choice.backbone for choice in decided if choice.included]
     reserve, confirming = _kept_free([costs[each] for each in kept])
-    tried = [space.params(each) for each in default_trials(kept, space, epochs)]
+    tried = [space.params(each) for each in default_trials(kept, space, epochs, side)]
     least = min(model.trial_seconds(each, half_of(epochs)) + model.reserve(each, epochs, refit=False) for each in tried)
     refitted = [each for each in kept if costs[each].refits]
     searching = max(0.0, seconds_left - confirming - reserve)
@@ -165,10 +166,17 @@ def make_plan(
 
 
 def _costs(
-    backbone: str, model: CostModel, space: Space, epochs: int, seconds_left: float, repeats: int, at_once: int
+    backbone: str,
+    model: CostModel,
+    space: Space,
+    epochs: int,
+    seconds_left: float,
+    repeats: int,
+    at_once: int,
+    side: float,
 ) -> _Costs:
     sound: dict[str, dict[str, Any]] = {}
-    for kind, point in sound_trials(backbone, space, epochs).items():
+    for kind, point in sound_trials(backbone, space, epochs, side).items():
         params = {**space.params(point), "backbone": backbone}
         if (kind == "head only") == model.is_head_only(params) and params not in sound.values():
             sound[kind if float(params["freeze_depth"]) < 1 or kind == "head only" else AUGMENTED_HEAD] = params
@@ -228,10 +236,10 @@ def _too_few(trials: int | None, heads: Sequence[bool]) -> list[str]:
         return []
     if trials <= sum(heads) < len(heads):
         return [
-            f"{trials} trials train nothing past the head: the heads of {sum(heads)} backbones come first; for all of "
+            f"--trials {trials} trains nothing past the head: the heads, {sum(heads)} in all, come first; for all of "
             f"the sound configurations use --trials {len(heads)}"
         ]
-    return [f"{trials} trials are too few for all {len(heads)} sound configurations, which come first"]
+    return [f"--trials {trials} is too few for all {len(heads)} sound configurations, which come first"]
 
 
 def _without_heads(costs: Sequence[_Costs]) -> list[dict[str, Any]]:

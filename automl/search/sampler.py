@@ -77,7 +77,7 @@ class CheapestOf(_Around):
 
 class NotAgain(_Around):
     """Proposes no point of a finite space that the study has: instead of one that it has, one of those that it lacks
-    and that are most like it.
+    and that are most like it; what was proposed and left aside only where it lacks nothing else.
 
     Args:
         points: All of the space.
@@ -93,10 +93,12 @@ class NotAgain(_Around):
         chosen = super().sample_relative(study, trial, search_space)
         if search_space.keys() != self._points[0].keys():
             return chosen
-        others = (each for each in study.get_trials(deepcopy=False) if each.number != trial.number)
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         known = {_key(planned_params(each)) for each in others if not left_aside(each)}
         lacking = [each for each in self._points if _key(each) not in known]
-        if not lacking or (chosen and _key(chosen) not in known):
+        aside = {_key(planned_params(each)) for each in others if left_aside(each)}
+        lacking = [each for each in lacking if _key(each) not in aside] or lacking
+        if not lacking or (chosen and _key(chosen) in map(_key, lacking)):
             return chosen
         alike = [sum(each[name] == value for name, value in chosen.items()) for each in lacking]
         return self._random.choice([each for each, same in zip(lacking, alike, strict=True) if same == max(alike)])

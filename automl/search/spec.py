@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from automl.config import SearchConfig, metric_name
 from automl.space import Space
 
 __all__ = ["TrialSpec", "default_resolution", "effective_resolution", "make_spec", "wants_balance"]
+
+ENOUGH = 0.45  # of the resolution that weights were made at; much below it features lose more than an image gains
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,15 @@ def effective_resolution(backbone: Backbone, wanted: int) -> int:
     return nearest
 
 
-def default_resolution(backbone: Backbone, space: Space) -> int:
-    """Return the resolution of the space that is nearest to the one the backbone's weights were made at."""
-    nearest = space.params(space.nearest({"resolution": backbone.native_resolution}))
-    return effective_resolution(backbone, int(nearest["resolution"]))
+def default_resolution(backbone: Backbone, space: Space, side: float = math.inf) -> int:
+    """Return the resolution at which a backbone is tried first: of the space's the one nearest to that its weights were
+    made at; for images of `side` pixels that are smaller, the least that does not shrink them and is about half of that
+    or more. An enlarged image shows nothing new, and costs by its pixels.
+    """
+    nearest = int(space.params(space.nearest({"resolution": backbone.native_resolution}))["resolution"])
+    least = max(side, ENOUGH * backbone.native_resolution)
+    enough = [each for each in space.choices("resolution") if least <= each < nearest]
+    return effective_resolution(backbone, int(min(enough, default=nearest)))
 
 
 def wants_balance(setting: str, metric: str, counts: Mapping[str, int]) -> tuple[bool, str]:

@@ -202,12 +202,12 @@ def test_two_rows_are_compared(desktop: Seen, content: dict[str, Any], textile: 
 @pytest.mark.parametrize(
     "metric", ["accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "log_loss", "auroc"]
 )
-@pytest.mark.parametrize("groups", [900, 75, 15, 1], ids=lambda groups: f"{groups} groups")
+@pytest.mark.parametrize("groups", [900, 75, 15, 4, 1], ids=lambda groups: f"{groups} groups")
 def test_the_pages_paired_difference_is_that_of_the_package(
     browser: Any, tmp_path: Path, metric: str, groups: int
 ) -> None:
     made = write_study(tmp_path / metric, trials=3, metric=metric, on_disk=False)
-    number = np.arange(900) * groups // 900
+    number = np.arange(900) ** 2 * groups // 900**2  # of unequal size
     if groups < 900:
         table = pd.read_parquet(made.folder.manifest)
         table.assign(group=[f"g{each}" for each in number]).to_parquet(made.folder.manifest)

@@ -586,6 +586,26 @@ def test_a_finite_space_is_tried_once_through(folder: StudyFolder) -> None:
     assert len({tuple(sorted(trial.params.items())) for trial in trials}) == len(trials) == 6
 
 
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_a_finite_space_is_tried_once_through_by_several_at_once(folder: StudyFolder, at_once: int) -> None:
+    text = SPACE.replace("{low: 1.0e-4, high: 1.0e-1, log: true}", "0.01").replace("[none, light]", "none")
+    driver = make_driver(folder, small_config(text, scheduler="none"), at_once=at_once)
+    running: list[Assignment] = []
+    for _ in range(20):
+        while len(running) < at_once and (assignment := driver.next()) is not None:
+            running.append(assignment)
+        if not running:
+            break
+        one = running.pop(0)
+        for number in range(1, 5):
+            driver.report(one.number, epoch(number, 0.5))
+        driver.report(one.number, {"reason": "complete"})
+        driver.finish(one.number)
+    assert driver.stop_reason == "converged"
+    trials = driver.record.study.get_trials()
+    assert len({tuple(sorted(trial.params.items())) for trial in trials}) == len(trials) == 6
+
+
 def test_a_search_without_progress_has_converged(folder: StudyFolder) -> None:
     driver = make_driver(folder, small_config(scheduler="none", patience=3), defaults=False)
     for value in (0.5, 0.6, 0.4, 0.6, 0.5):

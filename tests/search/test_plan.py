@@ -21,6 +21,7 @@ from automl.search.plan import Plan, Screened, load_plan
 from automl.search.planning import cost_model as make_costs
 from automl.search.planning import make_plan
 from automl.search.show import plan_lines
+from automl.search.spec import default_resolution
 from automl.space import make_space
 from automl.training.fine_tune import RECALIBRATION_IMAGES
 from tests.small import CONVNEXT, EFFICIENTNET, RESNET, SPACE, VIT, cost, cost_model, small_config
@@ -36,7 +37,7 @@ SPLITS: dict[str, str] = {}
 
 def dataset(train: int = 100, validation: int = 20, test: int = 30) -> Any:
     rows = {"train": np.arange(train), "validation": np.arange(validation), "test": np.arange(test)}
-    return SimpleNamespace(rows=rows.__getitem__, classes=("a", "b"), audit=SimpleNamespace(splits=SPLITS))
+    return SimpleNamespace(rows=rows.__getitem__, classes=("a", "b"), audit=SimpleNamespace(splits=SPLITS, side=32.0))
 
 
 def screened(seconds: Mapping[str, float]) -> list[Screened]:
@@ -213,6 +214,18 @@ def test_defaults_are_sound_for_their_family_and_within_the_space() -> None:
             assert distribution._contains(distribution.to_internal_repr(params[name]))
 
 
+@pytest.mark.parametrize(
+    ("side", "expected"), [(8, 96), (28, 96), (100, 128), (130, 160), (300, 160), (float("inf"), 160)]
+)
+def test_small_images_are_not_enlarged_more_than_half_of_what_weights_were_made_at(side: float, expected: int) -> None:
+    """Of 160 px, that is 72."""
+    space = make_space([RESNET], small_config().params | {"resolution": [64, 96, 128, 160, 224]})
+    assert {each["resolution"] for each in default_trials([RESNET], space, 4, side)} == {expected}
+    assert default_resolution(find(RESNET), space, side) == expected
+    alone = make_space([RESNET], small_config().params | {"resolution": [224]})
+    assert default_resolution(find(RESNET), alone, side) == 224
+
+
 def test_one_default_is_not_tried_twice() -> None:
     space = make_space([RESNET], {"freeze_depth": [0.0], "augmentation": ["none"]})
     assert len(default_trials([RESNET], space, 20)) <= 1
@@ -281,9 +294,9 @@ def test_a_number_of_trials_that_ends_before_the_sound_configurations_do_is_a_wa
     def told(trials: int) -> list[str]:
         return plan(6000.0, FOUR | {CONVNEXT: 0.03}, text=SPACE.replace("{budget: 10m", f"{{trials: {trials}")).warnings
 
-    assert told(4) == ["4 trials train nothing past the head: the heads of 4 backbones come first; for all of the "
-                       "sound configurations use --trials 12"]  # fmt: skip
-    assert told(11) == ["11 trials are too few for all 12 sound configurations, which come first"]
+    assert told(4) == ["--trials 4 trains nothing past the head: the heads, 4 in all, come first; for all of the sound "
+                       "configurations use --trials 12"]  # fmt: skip
+    assert told(11) == ["--trials 11 is too few for all 12 sound configurations, which come first"]
     assert told(12) == []
 
 

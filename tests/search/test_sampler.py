@@ -151,4 +151,6 @@ def test_a_proposal_that_was_left_aside_may_come_again() -> None:
     trial = study.ask(SPACE)
     trial.set_user_attr("reason", "skipped")
     study.tell(trial, state=TrialState.FAIL)
-    assert study.ask(SPACE).params == trial.params
+    asked = [study.ask(SPACE).params for _ in range(4)]
+    assert trial.params not in asked[:3]
+    assert asked[3] == trial.params

@@ -34,7 +34,7 @@ from automl.ranking.statistics.intervals import Interval, student
 from automl.ranking.statistics.predictions import Floats, Ints, Predictions
 from automl.ranking.statistics.wilson import Z95
 
-__all__ = ["Comparison", "compare_with_best", "contenders", "difference", "stretch"]
+__all__ = ["LEAST_DRAWN", "Comparison", "compare_with_best", "contenders", "difference", "stretch"]
 
 RESAMPLES = 1000
 LEAST_RESAMPLES = 400
@@ -43,7 +43,7 @@ _TAIL = 0.025
 _SURELY_BEHIND = 0.001
 _EQUAL = 1e-6  # what single precision may add to a difference
 _DRAWN_AT_ONCE = 500_000
-_LEAST_DRAWN = 10
+LEAST_DRAWN = 10  # units
 _FEW = 100
 _ALONE = 12.7  # standard errors of one group: Student's t with one degree of freedom
 
@@ -127,6 +127,9 @@ def difference(
     sums = unit_sums(apart, units)
     if sums.shape[1] == 1:
         reach = _ALONE * abs(float(value[0]))
+    elif sums.shape[1] < LEAST_DRAWN:
+        apart = sums[0] - value * (1 if units is None else np.bincount(units))
+        reach = Z95 * np.sqrt((apart**2).sum()) / len(best.targets) * stretch(sums.shape[1])
     else:
         changes = _changes(sums, value, units, np.arange(sums.shape[1]), resamples, seed)
         low, high = np.quantile(changes[0], [_TAIL, 1 - _TAIL])
@@ -188,7 +191,7 @@ def _changes(
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         weights: NDArray[Any]
-        if n_units >= _LEAST_DRAWN:
+        if n_units >= LEAST_DRAWN:
             drawn = rng.integers(n_units, size=(size, n_units)) + np.arange(size)[:, None] * n_units
             weights = np.bincount(drawn.reshape(-1), minlength=size * n_units).reshape(size, n_units) - 1
         else:

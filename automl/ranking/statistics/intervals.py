@@ -131,7 +131,7 @@ def _of_losses(scores: Floats, losses: NDArray[Any], units: Ints | None) -> tupl
     with np.errstate(divide="ignore", invalid="ignore"):
         low = gammaincinv(scores**2 / spread, _TAIL) * spread / scores
         symmetric = scores * np.exp(np.minimum(z * np.sqrt(variances) / scores, _MOST_LOGS))
-    low = np.where((spread > 0) & (scores > 0), low, scores)
+    low = np.where((spread > 0) & (scores > 0), low, scores if n_units > 1 else 0.0)
     above, spread = scores + more, spread + more**2
     high = gammaincinv(above**2 / spread, 1 - _TAIL) * spread / above
     return np.minimum(low, scores), np.fmax(high, symmetric), z

@@ -42,6 +42,7 @@ __all__ = ["Repeats", "compare_repeats", "expected_of_pick", "limits_of_pick", "
 HALVINGS = 40
 WORTH_IT = 0.9  # of the cost
 _TAIL = 0.025
+_MOST_LOGS = 50.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def limits_of_repeats(
     units = None if images is None else np.concatenate(list(images))
     found = limits(metric, scores, every, np.concatenate(list(targets)), units)
     of_seeds, between, freedom = _variance_of_seeds(values)
-    if of_seeds == 0:
+    if of_seeds == 0 or (metric == "log_loss" and not scores.all()):
         return found.low, found.high
     more, unsure = (each * (1 + 1 / len(values)) for each in (of_seeds, between))
     if metric == "log_loss":  # on a logarithmic scale
@@ -118,7 +119,7 @@ def limits_of_repeats(
     z = np.maximum(found.z, student(((of_images + more) / unsure) ** 2 * freedom))
     below, above = (np.hypot(z / found.z * each, z * np.sqrt(more) * unit) for each in (middle - low, high - middle))
     if metric == "log_loss":
-        return np.exp(middle - below), np.exp(middle + above)
+        return np.exp(middle - below), np.exp(np.minimum(middle + above, _MOST_LOGS))
     return np.clip(middle - below, 0.0, 1.0), np.clip(middle + above, 0.0, 1.0)
 
 

@@ -105,9 +105,9 @@ def correct_best(
     value = min(score, value) if larger else max(score, value)
     nearer = value + (score - value) * _TOWARDS_SCORE
     if math.isnan(size):
-        down, up = (float(each[best]) / score if score > 0 else 1.0 for each in (own.low, own.high))
-        wider = math.sqrt(_MORE_VARIANCE)
-        low, high = min(value * down**wider, nearer * down), value * up**wider
+        wider, down = math.sqrt(_MORE_VARIANCE), float(own.low[best]) / score if score > 0 else 1.0
+        low = min(value * down**wider, nearer * down)
+        high = value + wider * (float(own.high[best]) - score)
     else:
         value, nearer = max(0.0, value), max(0.0, nearer)
         low, high = (float(each) for each in wilson_limits(value, size / _MORE_VARIANCE, z))

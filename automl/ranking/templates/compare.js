@@ -4,7 +4,7 @@
 (() => {
   const dialog = document.getElementById("compared");
   if (!dialog) return;
-  const RESAMPLES = 2000, IMAGES = 60;
+  const RESAMPLES = 2000, LEAST_DRAWN = 10, IMAGES = 60;
   const at = page.cell, { rows, make } = page, { values, texts } = rows;
   let kept = null;
 
@@ -81,6 +81,14 @@
       const a = all.of.get(first), b = all.of.get(second);
       evaluate = (weight) => one(a, weight) - one(b, weight);
     }
+    const limit = name === "log_loss" ? Infinity : 1;
+    if (units < LEAST_DRAWN && all.parts) {  // few groups, or one, which says nothing of others
+      const a = all.parts.get(first), b = all.parts.get(second), value = evaluate(new Uint16Array(n).fill(1));
+      const apart = members.map((rows) => rows.reduce((sum, i) => sum + a[i] - b[i] - value, 0));
+      const error = Math.sqrt(apart.reduce((sum, each) => sum + each ** 2, 0)) / n;
+      const reach = all.stretch === null ? 12.7 * Math.abs(value) : 1.96 * error * all.stretch;
+      return { value, low: Math.max(-limit, value - reach), high: Math.min(limit, value + reach) };
+    }
     const random = generator(1 + first * 65537 + second), weight = new Uint16Array(n), samples = [];
     for (let draw = 0; draw < RESAMPLES; draw++) {
       weight.fill(0);
@@ -96,9 +104,7 @@
     const value = evaluate(new Uint16Array(n).fill(1)), low = value - quantile(0.025), high = quantile(0.975) - value;
     const mean = samples.reduce((sum, each) => sum + each, 0) / RESAMPLES;
     const error = Math.sqrt(samples.reduce((sum, each) => sum + (each - mean) ** 2, 0) / RESAMPLES);
-    const drawn = Math.max(low, high, 1.96 * error) * all.stretch + (high > -low ? 1e-6 : 0);
-    const reach = all.stretch === null ? 12.7 * Math.abs(value) : drawn; // one group says nothing of others
-    const limit = name === "log_loss" ? Infinity : 1;
+    const reach = Math.max(low, high, 1.96 * error) * all.stretch + (high > -low ? 1e-6 : 0);
     return { value, low: Math.max(-limit, value - reach), high: Math.min(limit, value + reach) };
   };
 
