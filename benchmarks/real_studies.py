@@ -36,7 +36,7 @@ from scipy.stats import kendalltau
 from automl.handing_over import refit_trial
 from automl.paths import StudyFolder, write_atomic
 from benchmarks.proxies.sets import images_of
-from benchmarks.tables import commit, markdown, merge
+from benchmarks.tables import COMMITS, commit, markdown, merge
 
 RESULTS = Path(__file__).parent / "results"
 SIDES = {"textile": 128, "fashion-mnist": 64, "digits": 64}
@@ -154,7 +154,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     path = RESULTS / "real-studies.csv"
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["set", "seed"])
+    known = pd.read_csv(path, dtype=COMMITS) if path.exists() else pd.DataFrame(columns=["set", "seed"])
     done = set(known[["set", "seed"]].itertuples(index=False, name=None))
     for seed in given.seeds if not given.only_tables else []:
         for name in given.sets:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-__all__ = ["commit", "markdown", "merge"]
+__all__ = ["COMMITS", "commit", "markdown", "merge"]
+
+COMMITS = {"commit": str}  # of columns: a short name may be all digits
 
 
 def merge(path: Path, rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Write `rows` into the CSV file at `path`, in place of those with the same `keys`. Returns the whole table."""
     if path.exists():
-        known = pd.read_csv(path, keep_default_na=False)
+        known = pd.read_csv(path, keep_default_na=False, dtype=COMMITS)
         new = set(rows[keys].itertuples(index=False, name=None))
         kept = [each not in new for each in known[keys].itertuples(index=False, name=None)]
         rows = pd.concat([known[kept], rows], ignore_index=True)

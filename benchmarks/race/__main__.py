@@ -51,7 +51,7 @@ from benchmarks.race.contenders import (  # noqa: E402
     write_space,
 )
 from benchmarks.race.measure import run  # noqa: E402
-from benchmarks.tables import commit, merge  # noqa: E402
+from benchmarks.tables import COMMITS, commit, merge  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -86,7 +86,7 @@ def missing(job: Job, out: Path, disturbed: float | None) -> bool:
     """Return whether a row of `job` is missing, or others took more than the share `disturbed` of the cores in it."""
     if not (out / "race.csv").exists():
         return True
-    rows = pd.read_csv(out / "race.csv")
+    rows = pd.read_csv(out / "race.csv", dtype=COMMITS)
     own = rows[(rows["set"] == job.set) & (rows["seed"] == job.seed) & (rows["contender"] == job.contender)]
     own = own[own["minutes"].isin(job.budgets)]
     if len(own) < len(job.budgets):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.curves.recorded import COLOURS
 from benchmarks.race.contenders import KINDS
-from benchmarks.tables import markdown
+from benchmarks.tables import COMMITS, markdown
 
 KEYS = ["set", "seed", "contender", "minutes"]
 NO_BUDGET = 0.0  # the minutes of a contender that takes as long as it takes
@@ -96,7 +96,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def write(out: Path) -> str:
     """Write `out`/race.md and `out`/race.svg from the CSV files. Returns the text."""
-    rows, curves = pd.read_csv(out / "race.csv"), pd.read_csv(out / "curves.csv")
+    rows, curves = pd.read_csv(out / "race.csv", dtype=COMMITS), pd.read_csv(out / "curves.csv")
     words = {True: "met", False: "**missed**", None: "not decided"}
     verdicts = pd.DataFrame([each._replace(met=words[each.met]) for each in judge(rows)])
     what = rows[[*KEYS, "model"]].fillna("nothing")
