@@ -85,7 +85,7 @@ class CostModel:
         """Predicted seconds of one epoch, evaluation included."""
         if self.is_head_only(params):
             guess = 0.02 + 2e-5 * (self.train_images + self.validation_images)
-            return guess * (mean(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
+            return guess * (median(self.head_ratios[-LEARNED_FROM:]) if self.head_ratios else 1.0)
         return self._pass_seconds(params, self.train_images, self.validation_images, self.recalibration_images)
 
     def _pass_seconds(

@@ -144,6 +144,8 @@ def test_predictions_learn_from_what_trials_took() -> None:
     assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
     costs.learn(HEAD, 3 * head)
     assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
+    costs.learn(HEAD, 300 * head)  # something else ran beside it
+    assert costs.epoch_seconds(HEAD) == pytest.approx(3 * head)
 
 
 def test_each_resolution_learns_from_its_own_trials() -> None:
