@@ -423,7 +423,7 @@ def test_a_plan_leaves_no_study_and_a_search_may_follow(place: Path, on_one_clus
     assert shlex.split(command)[1:3] == ["automl", "search"]
     assert "--repeats 0" in command  # nothing that was given is lost
     assert f"--weights-dir {place}" in command
-    assert automl("search", "--trials", "2", *shlex.split(command)[3:]).code == 0
+    assert automl("search", "--trials", "2", "--reports", place / "reports", *shlex.split(command)[3:]).code == 0
     assert {path: path.stat().st_mtime_ns for path in run.glob("embeddings/**/*.npy") if path in kept} == kept
 
 
