@@ -7,6 +7,9 @@ what they do in `pipeline.py`.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -331,6 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: errors that a person can cause end in one line and their exit code."""
     global _started
     _started = time.monotonic()
+    quick = arguments is None and sys.argv[1:2] == ["leaderboard"]
+    if quick:
+        gc.disable()
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except AutoMLError as error:
@@ -343,7 +349,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    if quick:
+        _leave(code or 0)
     sys.exit(code or 0)
+
+
+def _leave(code: int) -> None:
+    """Exit at once: to collect garbage and take 10,000 trials apart takes half a second, and nothing waits for it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _make_room() -> None:

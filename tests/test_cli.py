@@ -326,6 +326,20 @@ def run_in_shell(command: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+def test_a_leaderboard_that_leaves_at_once_is_whole_and_has_its_exit_code(
+    automl: Callable[..., Ran], begun: StudyFolder, tmp_path: Path
+) -> None:
+    """As a process of its own it takes nothing apart at its end."""
+    here = automl("leaderboard", begun.root, "--format", "json").out
+    assert run_in_shell(f"automl leaderboard {shlex.quote(str(begun.root))} --format json | cat > {tmp_path}/o") == (
+        0,
+        "",
+    )
+    assert json.loads((tmp_path / "o").read_text()) == json.loads(here)
+    code, err = run_in_shell("automl leaderboard /nowhere")
+    assert (code, err.startswith("error: no study in /nowhere")) == (2, True)
+
+
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     assert run_in_shell("automl backbones | head -1") == (0, "")
 
