@@ -19,7 +19,7 @@ from automl.ranking.latency import in_words
 from automl.ranking.leaderboard import Leaderboard, Row
 from automl.ranking.statistics import Predictions, contributions
 from automl.ranking.statistics.comparison import LEAST_DRAWN, stretch
-from automl.ranking.statistics.contributions import number_units
+from automl.ranking.statistics.contributions import count_units, number_units
 
 __all__ = ["FIRST_ROWS", "column", "predictions", "rows"]
 
@@ -138,7 +138,7 @@ def predictions(folder: StudyFolder, board: Leaderboard, names: Sequence[str], p
             continue
         if not kept:
             units = number_units(found.groups)
-            count = len(found.targets) if units is None else int(units.max()) + 1
+            count = count_units(found.logits.T, units)
             by_labels = by_labels and count >= LEAST_DRAWN
         room = _MOST_LABELS if by_labels else _MOST_LABELS // 5  # a float beside each
         if kept and (len(kept) + 1) * len(found.targets) > room:

@@ -85,23 +85,25 @@ class NotAgain(_Around):
 
     def __init__(self, sampler: BaseSampler, points: Sequence[Mapping[str, Any]], seed: int) -> None:
         super().__init__(sampler)
-        self._points, self._random = [dict(each) for each in points], random.Random(seed)
+        self._points, self._random = {_key(each): dict(each) for each in points}, random.Random(seed)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         chosen = super().sample_relative(study, trial, search_space)
-        if search_space.keys() != self._points[0].keys():
+        if search_space.keys() != next(iter(self._points.values())).keys():
             return chosen
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         known = {_key(planned_params(each)) for each in others if not left_aside(each)}
-        lacking = [each for each in self._points if _key(each) not in known]
         aside = {_key(planned_params(each)) for each in others if left_aside(each)}
-        lacking = [each for each in lacking if _key(each) not in aside] or lacking
-        if not lacking or (chosen and _key(chosen) in map(_key, lacking)):
+        lacking = self._points.keys() - known
+        lacking = lacking - aside or lacking
+        if not lacking or (chosen and _key(chosen) in lacking):
             return chosen
-        alike = [sum(each[name] == value for name, value in chosen.items()) for each in lacking]
-        return self._random.choice([each for each, same in zip(lacking, alike, strict=True) if same == max(alike)])
+        there = [each for key, each in self._points.items() if key in lacking]
+        alike = [sum(each[name] == value for name, value in chosen.items()) for each in there]
+        most = max(alike)
+        return self._random.choice([each for each, same in zip(there, alike, strict=True) if same == most])
 
 
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

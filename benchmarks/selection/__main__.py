@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.selection.charts import charts
 from benchmarks.selection.confirmation import of_confirmation, of_repeats
 from benchmarks.selection.few_groups import of_ties_in_groups
 from benchmarks.selection.intervals import of_accuracy, of_groups, of_metrics
-from benchmarks.selection.show import charts, summary
+from benchmarks.selection.show import summary
 from benchmarks.selection.studies import Cell, run
 from benchmarks.selection.worlds import POPULATIONS
 

@@ -90,30 +90,27 @@ def _adaptive(
     return ndtr(thresholds.astype(np.float64)), right
 
 
-CLASSIFIERS = {  # name → share of each class, by how much its logit stands out, times how sure it is
-    "2 even classes, accuracy 0.98": ([0.5, 0.5], [3.0, 3.0]),
-    "2 classes, one of 5 %": ([0.05, 0.95], [2.5, 3.0]),
-    "4 uneven classes, accuracy 0.91": ([0.1, 0.2, 0.3, 0.4], [2.5] * 4),
-    "4 uneven classes, accuracy 0.99": ([0.1, 0.2, 0.3, 0.4], [4.0] * 4),
-    "10 even classes, accuracy 0.96": ([0.1] * 10, [3.5] * 10),
-    "10 uneven classes, accuracy 0.90": ([share / 55 for share in range(1, 11)], [3.0] * 10),
-    "10 even classes, accuracy 0.96, too sure": ([0.1] * 10, [3.5] * 10),
-    "2 even classes, one image of 100 wrong and as sure": ([0.5, 0.5], [6.0, 6.0]),
+CLASSIFIERS = {  # name → share of each class, by how much its logit stands out, times all logits, share mislabelled
+    "2 even classes, accuracy 0.98": ([0.5, 0.5], [3.0, 3.0], 1.0, 0.0),
+    "2 classes, one of 5 %": ([0.05, 0.95], [2.5, 3.0], 1.0, 0.0),
+    "4 uneven classes, accuracy 0.91": ([0.1, 0.2, 0.3, 0.4], [2.5] * 4, 1.0, 0.0),
+    "4 uneven classes, accuracy 0.99": ([0.1, 0.2, 0.3, 0.4], [4.0] * 4, 1.0, 0.0),
+    "10 even classes, accuracy 0.96": ([0.1] * 10, [3.5] * 10, 1.0, 0.0),
+    "10 uneven classes, accuracy 0.90": ([share / 55 for share in range(1, 11)], [3.0] * 10, 1.0, 0.0),
+    "10 even classes, accuracy 0.96, too sure": ([0.1] * 10, [3.5] * 10, 3.0, 0.0),
+    "2 even classes, one image of 100 wrong and as sure": ([0.5, 0.5], [6.0, 6.0], 1.0, 0.01),
 }
-_TIMES_TOO_SURE = 3.0
-_MISLABELLED = 0.01
 
 
 def classifier(name: str, images: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return logits ``(n, C)`` and targets ``(n,)`` of one of `CLASSIFIERS`."""
-    shares, skill = CLASSIFIERS[name]
+    shares, skill, sure, mislabelled = CLASSIFIERS[name]
     targets = rng.choice(len(shares), size=images, p=shares)
     logits = rng.standard_normal((images, len(shares)), dtype=np.float32)
     logits[np.arange(images), targets] += np.asarray(skill, np.float32)[targets]
-    if name.endswith("too sure"):
-        logits *= _TIMES_TOO_SURE
-    if name.endswith("wrong and as sure"):
-        wrong = rng.random(images) < _MISLABELLED
+    logits *= sure
+    if mislabelled:  # of two classes
+        wrong = rng.random(images) < mislabelled
         targets = np.where(wrong, 1 - targets, targets)
     return 1.5 * logits, targets
 
